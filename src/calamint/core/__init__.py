@@ -1,0 +1,73 @@
+"""The functional core: connections as values, verbs that take `now` and never do I/O. See `calamint.core.verbs`."""
+
+from calamint.core.errors import Failure
+from calamint.core.events import (
+    ConnectionClosed,
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    InterimReceived,
+    PingAcknowledged,
+    RequestFailed,
+    ResponseEnded,
+    ResponseReceived,
+    SettingsReceived,
+    TrailersReceived,
+    WindowOpened,
+)
+from calamint.core.exchange import Clocks, Settings
+from calamint.core.snapshot import RequestSnapshot, Snapshot
+from calamint.core.url import Origin
+from calamint.core.verbs import (
+    Connection,
+    cancel,
+    capacity,
+    close,
+    closed,
+    connect,
+    consume,
+    flush,
+    handle_timeout,
+    next_timeout,
+    receive,
+    request,
+    send_data,
+    snapshot,
+    wants_read,
+)
+
+__all__ = [
+    "Clocks",
+    "Connection",
+    "ConnectionClosed",
+    "DataReceived",
+    "Event",
+    "Failure",
+    "GoAwayReceived",
+    "InterimReceived",
+    "Origin",
+    "PingAcknowledged",
+    "RequestFailed",
+    "RequestSnapshot",
+    "ResponseEnded",
+    "ResponseReceived",
+    "Settings",
+    "SettingsReceived",
+    "Snapshot",
+    "TrailersReceived",
+    "WindowOpened",
+    "cancel",
+    "capacity",
+    "close",
+    "closed",
+    "connect",
+    "consume",
+    "flush",
+    "handle_timeout",
+    "next_timeout",
+    "receive",
+    "request",
+    "send_data",
+    "snapshot",
+    "wants_read",
+]

@@ -1,0 +1,446 @@
+"""One request and its response, alike in both protocols: settings, clocks, and the record with its milestones.
+
+The record answers two questions for every request: which clock runs now (`due`), and what it waits for (`waits_for`).
+No clock blames the peer for time in which we were the one to move.
+"""
+
+from typing import ClassVar, Final, final
+
+from calamint.core.errors import Failure
+from calamint.core.value import INFINITY, NEVER, Fields, Value
+
+# Where an exchange stands: the states of RFC 9113 §5.1 with their progress. HTTP/1.1 uses the same words.
+IDLE: Final = 0  # no head has been sent
+OPEN_AWAITING: Final = 1  # our content is not ended, no final head yet
+OPEN_RECEIVING: Final = 2  # our content is not ended, the final head is here
+LOCAL_AWAITING: Final = 3  # half-closed (local): we are done, no final head yet
+LOCAL_RECEIVING: Final = 4  # half-closed (local), the final head is here
+REMOTE: Final = 5  # half-closed (remote): the response is complete, our content is not
+ENDED: Final = 6  # closed: both sides are complete
+RESET_BY_US: Final = 7  # closed by our reset
+RESET_BY_PEER: Final = 8  # closed by the peer's reset
+
+STATE_NAMES: Final = (
+    "idle",
+    "open, awaiting the response",
+    "open, receiving the response",
+    "half-closed (local), awaiting the response",
+    "half-closed (local), receiving the response",
+    "half-closed (remote)",
+    "ended",
+    "reset by us",
+    "reset by the peer",
+)
+
+MAX_WINDOW: Final = 2**31 - 1
+
+
+@final
+class Clocks(Value):
+    """How long, in seconds, a request may be silent; None turns a clock off.
+
+    `head`: from the last byte of the request to the final head, begun again by an interim response. `idle`: in which we
+    waited and no content, fields or window came. `write`: without progress while content is unsent. `reader`: in which
+    content waits unread, or our own content is left open: then this side is to blame.
+    """
+
+    __slots__ = ("head", "idle", "write", "reader", "shortest")
+    __match_args__: ClassVar[tuple[str, ...]] = ("head", "idle", "write", "reader")
+
+    def __init__(
+        self,
+        head: float | None = 60.0,
+        idle: float | None = 60.0,
+        write: float | None = 60.0,
+        reader: float | None = 600.0,
+    ) -> None:
+        self.head: Final = INFINITY if head is None else head
+        self.idle: Final = INFINITY if idle is None else idle
+        self.write: Final = INFINITY if write is None else write
+        self.reader: Final = INFINITY if reader is None else reader
+        self.shortest: Final = min(self.head, self.idle, self.write, self.reader)
+
+
+CLOCKS: Final = Clocks()
+
+
+@final
+class Settings(Value):
+    """What this side allows and announces; the same for both protocols where both have it. Sizes in bytes.
+
+    `stream_window` and `connection_window`: receive windows (RFC 9113 §5.2). `max_frame_size`: the largest frame that we
+    accept. `max_field_section`: a decoded section, 32 more per field (RFC 9113 §6.5.2); `max_fields`: fields in it.
+    `max_streams`: requests at once, or the peer's limit if that is lower; `first_streams`: before its SETTINGS came.
+    `output_budget`: content that is handed out and not yet flushed.
+    """
+
+    __slots__ = (
+        "stream_window",
+        "connection_window",
+        "max_frame_size",
+        "header_table_size",
+        "max_field_section",
+        "max_fields",
+        "max_streams",
+        "first_streams",
+        "output_budget",
+    )
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "stream_window",
+        "connection_window",
+        "max_frame_size",
+        "header_table_size",
+        "max_field_section",
+        "max_fields",
+        "max_streams",
+        "first_streams",
+        "output_budget",
+    )
+
+    def __init__(
+        self,
+        stream_window: int = 2 * 1024 * 1024,
+        connection_window: int = 16 * 1024 * 1024,
+        max_frame_size: int = 16_384,
+        header_table_size: int = 4096,
+        max_field_section: int = 64 * 1024,
+        max_fields: int = 128,
+        max_streams: int = 100,
+        first_streams: int = 100,
+        output_budget: int = 256 * 1024,
+    ) -> None:
+        check_range("stream_window", stream_window, 1, MAX_WINDOW)
+        check_range("connection_window", connection_window, 65_535, MAX_WINDOW)
+        check_range("max_frame_size", max_frame_size, 16_384, 2**24 - 1)
+        check_range("header_table_size", header_table_size, 0, 65_536)
+        check_range("max_field_section", max_field_section, 1, 2**31 - 1)
+        check_range("max_fields", max_fields, 1, 2**31 - 1)
+        check_range("max_streams", max_streams, 1, 2**31 - 1)
+        check_range("first_streams", first_streams, 1, 2**31 - 1)
+        check_range("output_budget", output_budget, 1, 2**31 - 1)
+        self.stream_window: Final = stream_window
+        self.connection_window: Final = connection_window
+        self.max_frame_size: Final = max_frame_size
+        self.header_table_size: Final = header_table_size
+        self.max_field_section: Final = max_field_section
+        self.max_fields: Final = max_fields
+        self.max_streams: Final = max_streams
+        self.first_streams: Final = first_streams
+        self.output_budget: Final = output_budget
+
+
+def check_range(name: str, value: int, low: int, high: int) -> None:
+    """Raises ValueError, naming the option, the value and what is allowed."""
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value}: allowed are {low} to {high}")
+
+
+SETTINGS: Final = Settings()
+
+
+@final
+class Upload(Value):
+    """A request's own content: what waits in the value, and the milestones of sending it. Mutable like its exchange."""
+
+    __slots__ = ("queue", "taken", "queued", "ending", "trailers", "left", "sent", "moved_at", "shut_at", "reopened_at")
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "queue",
+        "taken",
+        "queued",
+        "ending",
+        "trailers",
+        "left",
+        "sent",
+        "moved_at",
+        "shut_at",
+        "reopened_at",
+    )
+
+    def __init__(
+        self,
+        queue: tuple[bytes, ...] = (),
+        taken: int = 0,
+        queued: int = 0,
+        ending: bool = False,
+        trailers: Fields = (),
+        left: int = -1,
+        sent: int = 0,
+        moved_at: float = NEVER,
+        shut_at: float = NEVER,
+        reopened_at: float = NEVER,
+    ) -> None:
+        self.queue: tuple[bytes, ...] = queue
+        self.taken: int = taken  # bytes of queue[0] that have been handed out
+        self.queued: int = queued  # bytes that wait
+        self.ending: bool = ending  # nothing comes after what waits
+        self.trailers: Fields = trailers
+        self.left: int = left  # bytes still owed by the declared content-length, or -1
+        self.sent: int = sent  # bytes handed out
+        self.moved_at: float = moved_at  # content last moved, or began to wait
+        self.shut_at: float = shut_at  # the peer's window last stopped us
+        self.reopened_at: float = reopened_at  # the peer last opened the stream's window
+
+    def copy(self) -> "Upload":
+        """The same, to be changed by another draft."""
+        return Upload(
+            self.queue,
+            self.taken,
+            self.queued,
+            self.ending,
+            self.trailers,
+            self.left,
+            self.sent,
+            self.moved_at,
+            self.shut_at,
+            self.reopened_at,
+        )
+
+    def add(self, data: bytes, now: float) -> None:
+        """Let content wait; small pieces are joined, so that many of them cost no more than a few."""
+        if not self.queued:
+            self.moved_at = now
+        if self.queue and len(self.queue[-1]) + len(data) <= 16_384:
+            self.queue = (*self.queue[:-1], self.queue[-1] + data)
+        elif data:
+            self.queue = (*self.queue, data)
+        self.queued += len(data)
+
+    def take(self, limit: int, now: float) -> bytes:
+        """The next piece of at most `limit` bytes; it counts as handed out."""
+        first = self.queue[0]
+        piece = first[self.taken : self.taken + limit] if self.taken or len(first) > limit else first
+        self.taken += len(piece)
+        if self.taken == len(first):
+            self.queue = self.queue[1:]
+            self.taken = 0
+        self.queued -= len(piece)
+        self.sent += len(piece)
+        self.moved_at = now
+        return piece
+
+
+@final
+class Exchange(Value):
+    """One request's record: its state, what is still expected, its milestones (one time each, or NEVER).
+
+    Mutable while a draft owns it: `owner` is that draft's token and stays out of equality and pickle. Once the verb is
+    over nobody has the token, and so nobody may write; the next verb that has to makes a copy.
+    """
+
+    __slots__ = (
+        "owner",
+        "ref",
+        "method",
+        "target",
+        "state",
+        "clocks",
+        "deadline",
+        "head_offset",
+        "upload",
+        "expected",
+        "status",
+        "received",
+        "unread",
+        "opened_at",
+        "sent_at",
+        "interim_at",
+        "head_at",
+        "first_data_at",
+        "last_data_at",
+        "unread_at",
+        "reader_at",
+        "send_window",
+        "recv_window",
+        "credit",
+        "mark",
+    )
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "ref",
+        "method",
+        "target",
+        "state",
+        "clocks",
+        "deadline",
+        "head_offset",
+        "upload",
+        "expected",
+        "status",
+        "received",
+        "unread",
+        "opened_at",
+        "sent_at",
+        "interim_at",
+        "head_at",
+        "first_data_at",
+        "last_data_at",
+        "unread_at",
+        "reader_at",
+        "send_window",
+        "recv_window",
+        "credit",
+        "mark",
+    )
+
+    def __init__(
+        self,
+        ref: int,
+        method: str,
+        target: str,
+        state: int,
+        clocks: Clocks,
+        deadline: float,
+        head_offset: int,
+        upload: Upload | None,
+        expected: int,
+        status: int,
+        received: int,
+        unread: int,
+        opened_at: float,
+        sent_at: float,
+        interim_at: float = NEVER,
+        head_at: float = NEVER,
+        first_data_at: float = NEVER,
+        last_data_at: float = NEVER,
+        unread_at: float = NEVER,
+        reader_at: float = NEVER,
+        send_window: int = 0,
+        recv_window: int = 0,
+        credit: int = 0,
+        mark: int = 0,
+    ) -> None:
+        self.owner: object | None = None
+        self.ref: int = ref
+        self.method: str = method
+        self.target: str = target
+        self.state: int = state
+        self.clocks: Clocks = clocks
+        self.deadline: float = deadline  # `total`: when the request must be over
+        self.head_offset: int = head_offset  # where its head ends in the connection's output
+        self.upload: Upload | None = upload
+        self.expected: int = expected  # bytes of content still to come by its content-length, or -1
+        self.status: int = status  # of the final response
+        self.received: int = received  # bytes of content
+        self.unread: int = unread  # bytes of content that the reader has not given back
+        self.opened_at: float = opened_at  # the head was handed out
+        self.sent_at: float = sent_at  # the last byte of the request was handed out
+        self.interim_at: float = interim_at
+        self.head_at: float = head_at
+        self.first_data_at: float = first_data_at
+        self.last_data_at: float = last_data_at
+        self.unread_at: float = unread_at  # content began to wait for the reader
+        self.reader_at: float = reader_at  # the caller last did something about it
+        # HTTP/2 only:
+        self.send_window: int = send_window  # relative to the peer's INITIAL_WINDOW_SIZE: a SETTINGS costs nothing here
+        self.recv_window: int = recv_window  # what the peer may still send
+        self.credit: int = credit  # consumed, and not yet given back to the peer
+        self.mark: int = mark  # frames that the connection had received when the head was handed out
+
+    def copy(self, owner: object) -> "Exchange":
+        """The same, owned by another draft."""
+        twin = Exchange(
+            self.ref,
+            self.method,
+            self.target,
+            self.state,
+            self.clocks,
+            self.deadline,
+            self.head_offset,
+            self.upload,
+            self.expected,
+            self.status,
+            self.received,
+            self.unread,
+            self.opened_at,
+            self.sent_at,
+            self.interim_at,
+            self.head_at,
+            self.first_data_at,
+            self.last_data_at,
+            self.unread_at,
+            self.reader_at,
+            self.send_window,
+            self.recv_window,
+            self.credit,
+            self.mark,
+        )
+        if self.upload is not None:
+            twin.upload = self.upload.copy()
+        twin.owner = owner
+        return twin
+
+    def heard_at(self) -> float:
+        """When the peer last did anything about this request, or NEVER."""
+        reopened_at = NEVER if self.upload is None else self.upload.reopened_at
+        return max(self.interim_at, self.head_at, self.last_data_at, reopened_at)
+
+    def running_clock(self) -> tuple[float, str]:
+        """The clock that runs now: when it runs out, and its name. Where two run, the earlier one."""
+        state = self.state
+        upload = self.upload
+        clocks = self.clocks
+        is_open = state == OPEN_AWAITING or state == OPEN_RECEIVING
+        due = self.deadline
+        name = "total"
+        if is_open and upload is not None and upload.queued:
+            if upload.moved_at + clocks.write < due:
+                due = upload.moved_at + clocks.write
+                name = "write"
+        elif is_open:  # we owe content: no clock blames the peer
+            if max(self.opened_at, self.reader_at, self.heard_at()) + clocks.reader < due:
+                due = max(self.opened_at, self.reader_at, self.heard_at()) + clocks.reader
+                name = "reader"
+        elif state == LOCAL_AWAITING and max(self.sent_at, self.interim_at) + clocks.head < due:
+            due = max(self.sent_at, self.interim_at) + clocks.head
+            name = "head"
+        if state == OPEN_RECEIVING or state == LOCAL_RECEIVING:
+            if self.unread:
+                if max(self.unread_at, self.reader_at) + clocks.reader < due:
+                    due = max(self.unread_at, self.reader_at) + clocks.reader
+                    name = "reader"
+            elif name != "reader" and max(self.heard_at(), self.reader_at) + clocks.idle < due:
+                due = max(self.heard_at(), self.reader_at) + clocks.idle
+                name = "idle"
+        return due, name
+
+    def due(self) -> float:
+        """When its running clock runs out."""
+        return self.running_clock()[0]
+
+    def overdue(self, now: float) -> Failure:
+        """What to say when the running clock has run out: what was seen, what was allowed, what to do."""
+        name = self.running_clock()[1]
+        age = now - self.opened_at
+        heard = self.heard_at()
+        last = f"the peer was last heard of {now - heard:.2f} s ago" if heard > NEVER else "the peer never answered"
+        subject = f"{self.method} {self.target}"
+        if name == "total":
+            allowed = self.deadline - self.opened_at
+            advice = "to bound silence instead of the whole, write Timeout(idle=…)"
+            return Failure(
+                "DeadlineExceeded", -1, f"{subject}: {age:.2f} s in all (total={allowed:g}), {last}; {advice}"
+            )
+        if name == "write" and self.upload is not None:
+            stuck = f"{self.upload.queued} bytes of content unsent, none moved for {now - self.upload.moved_at:.2f} s"
+            return Failure("WriteTimeout", -1, f"{subject}: {stuck} (write={self.clocks.write:g})")
+        if name == "head":
+            waited = now - max(self.sent_at, self.interim_at)
+            return Failure("ReadTimeout", -1, f"{subject}: no response head {waited:.2f} s (head={self.clocks.head:g})")
+        if name == "idle":
+            waited = now - max(heard, self.reader_at)
+            return Failure("ReadTimeout", -1, f"{subject}: {waited:.2f} s of silence (idle={self.clocks.idle:g})")
+        if self.unread:
+            ours = f"{self.unread} bytes of content wait unread; read or cancel the response"
+        else:
+            ours = "its content was left open; end it or cancel the request"
+        return Failure("ReadTimeout", -1, f"{subject}: {ours} (reader={self.clocks.reader:g})")
+
+    def waits_for(self) -> str:
+        """In words: who has to move now, and how."""
+        upload = self.upload
+        if upload is not None and upload.queued:
+            return "the peer's window" if upload.shut_at > upload.moved_at else "room in the output"
+        if self.state == OPEN_AWAITING or self.state == OPEN_RECEIVING:
+            return "its caller: content left open"
+        if self.unread:
+            return "its reader: content unread"
+        return "the response's head" if self.state == LOCAL_AWAITING else "the rest of the response"

@@ -1,0 +1,147 @@
+"""RFC 9110 §5 and §6.5: field names and values, what may not cross into HTTP/2, and content-length.
+
+What a caller passes is checked here, alike for both protocols, right before it is serialised: nothing they pass can put a
+second message on the wire. What a peer sends over HTTP/2 is checked by `read_head` (RFC 9113 §8.1.1, §8.2, §8.3).
+"""
+
+import re
+from typing import ClassVar, Final, final
+
+from calamint.core.errors import LocalProtocolError
+from calamint.core.value import Fields, Value
+
+TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
+METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+LOWER_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9113 §8.2.1
+BAD_IN_VALUE: Final = b"\0\r\n"
+EDGES: Final = b" \t"
+EDGE: Final = (b" ", b"\t")
+
+CONNECTION_FIELDS: Final = frozenset(
+    {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
+)
+"""Fields that concern one hop only and have no meaning in HTTP/2 (RFC 9113 §8.2.2)."""
+
+NAME_MEMO: Final = 1024
+good_names: dict[bytes, bool] = {}
+"""Names of responses that have been checked: a cache of a pure function."""
+
+
+def check_method(method: str) -> None:
+    """Raises LocalProtocolError unless the method is a token (RFC 9110 §9.1)."""
+    if METHOD.fullmatch(method) is None:
+        raise LocalProtocolError(f"the method {method!r} is not a token (RFC 9110 §9.1)")
+
+
+def check_target(target: str) -> None:
+    """Raises LocalProtocolError unless the target is printable ASCII without white space or fragment (RFC 9112 §3.2)."""
+    if not target or not target.isascii() or not target.isprintable() or " " in target or "#" in target:
+        raise LocalProtocolError(f"the target {target!r} must be printable ASCII without spaces or '#': quote it first")
+
+
+def check_fields(fields: Fields) -> None:
+    """Raises LocalProtocolError unless every name is a token and every value has no CR, LF, NUL or white space at its ends."""
+    for name, value in fields:
+        if TOKEN.fullmatch(name) is None:
+            raise LocalProtocolError(f"the field name {name!r} is not a token (RFC 9110 §5.1)")
+        if len(value.translate(None, BAD_IN_VALUE)) != len(value):
+            raise LocalProtocolError(f"the value of {name!r} has a CR, LF or NUL (RFC 9110 §5.5)")
+        if value.strip(EDGES) != value:
+            raise LocalProtocolError(f"the value of {name!r} begins or ends with white space (RFC 9110 §5.5)")
+
+
+def parse_length(value: bytes) -> int:
+    """A content-length: digits only (RFC 9110 §8.6), or -1 where it is not one."""
+    return int(value) if value.isdigit() and len(value) <= 19 else -1
+
+
+def find_length(fields: Fields) -> int:
+    """The content-length that a caller declares, or -1. Raises LocalProtocolError where it is not a number or not one."""
+    length = -1
+    for name, value in fields:
+        if name.lower() == b"content-length":
+            number = parse_length(value)
+            if number < 0 or (length >= 0 and number != length):
+                raise LocalProtocolError(f"content-length {value!r} is not one number (RFC 9110 §8.6)")
+            length = number
+    return length
+
+
+def for_http2(fields: Fields, authority: bytes) -> tuple[bytes, Fields]:
+    """A request's fields as HTTP/2 sends them, checked: names lowered, `host` become the authority (RFC 9113 §8.2, §8.3.1)."""
+    check_fields(fields)
+    kept: list[tuple[bytes, bytes]] = []
+    host = b""
+    for written, value in fields:
+        name = written.lower()
+        if name == b"host":
+            if host and host != value:
+                raise LocalProtocolError(f"two host fields that differ: {host!r} and {value!r} (RFC 9110 §7.2)")
+            host = value
+        elif name in CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
+            raise LocalProtocolError(f"the field {name!r} has no meaning in HTTP/2 (RFC 9113 §8.2.2)")
+        else:
+            kept.append((name, value))
+    return host or authority, tuple(kept)
+
+
+@final
+class Head(Value):
+    """A response's field section, read: status 0 for trailers, `length` its content-length or -1, `fault` why it is malformed."""
+
+    __slots__ = ("status", "fields", "length", "fault", "bare")
+    __match_args__: ClassVar[tuple[str, ...]] = ("status", "fields", "length", "fault")
+
+    def __init__(self, status: int, fields: Fields, length: int, fault: str = "") -> None:
+        self.status: Final = status
+        self.fields: Final = fields
+        self.length: Final = length
+        self.fault: Final = fault
+        self.bare: Final = status == 204 or status == 304  # no content, whatever its length says (RFC 9110 §6.4.1)
+
+
+def read_head(section: Fields) -> Head:
+    """An HTTP/2 response's or trailer section's fields (RFC 9113 §8.1.1, §8.2.1, §8.2.2, §8.3.2)."""
+    status = 0
+    length = -1
+    start = 0
+    if section and section[0][0] == b":status":
+        start = 1
+        value = section[0][1]
+        if len(value) != 3 or not value.isdigit() or value < b"100":
+            return Head(0, (), -1, f":status {value!r} is not three digits from 100")
+        status = int(value)
+    fields = section[start:] if start else section
+    for name, value in fields:
+        if name not in good_names and not check_name(name):
+            return Head(0, (), -1, f"the field name {name!r} is not allowed in an HTTP/2 response")
+        if name == b"content-length":
+            number = parse_length(value)
+            if number < 0 or (length >= 0 and number != length):
+                return Head(0, (), -1, f"content-length {value!r} is not one number")
+            length = number
+    if not are_clean([value for _, value in fields]):
+        return Head(0, (), -1, "a field value has a CR, LF, NUL, or white space at its ends")
+    return Head(status, fields, length)
+
+
+def are_clean(values: list[bytes]) -> bool:
+    """Whether no value has a CR, LF or NUL or white space at its ends (RFC 9113 §8.2.1): all in one go, which is faster."""
+    lines = b"\n".join(values)
+    if len(lines.translate(None, BAD_IN_VALUE)) + len(values) - 1 != len(lines):
+        return not values
+    if lines[:1] in EDGE or lines[-1:] in EDGE:
+        return False
+    return b"\n " not in lines and b" \n" not in lines and b"\n\t" not in lines and b"\t\n" not in lines
+
+
+def check_name(name: bytes) -> bool:
+    """Whether a response may have this name: a token in lower case that is not about the connection (§8.2.1, §8.2.2)."""
+    global good_names
+    if LOWER_TOKEN.fullmatch(name) is None or name in CONNECTION_FIELDS:
+        return False
+    if len(name) <= 64:
+        if len(good_names) >= NAME_MEMO:
+            good_names = {}
+        good_names[name] = True
+    return True

@@ -1,0 +1,378 @@
+"""RFC 7541: header compression for HTTP/2, as immutable tables.
+
+`decode` and `encode` take a table and give back the next one. Entries are the (name, value) pairs themselves, the oldest
+first. What a table remembers in `memo` is a pure function of the table and the key, and stays out of equality and pickle.
+"""
+
+from typing import ClassVar, Final, final
+
+from calamint.core import huffman
+from calamint.core.errors import COMPRESSION_ERROR, ConnectionFault
+from calamint.core.value import SECRET_FIELDS, Fields, Value
+
+Field = tuple[bytes, bytes]
+
+STATIC_TEXT: Final = """\
+:authority|:method GET|:method POST|:path /|:path /index.html|:scheme http|:scheme https|:status 200|:status 204|\
+:status 206|:status 304|:status 400|:status 404|:status 500|accept-charset|accept-encoding gzip, deflate|\
+accept-language|accept-ranges|accept|access-control-allow-origin|age|allow|authorization|cache-control|\
+content-disposition|content-encoding|content-language|content-length|content-location|content-range|content-type|\
+cookie|date|etag|expect|expires|from|host|if-match|if-modified-since|if-none-match|if-range|if-unmodified-since|\
+last-modified|link|location|max-forwards|proxy-authenticate|proxy-authorization|range|referer|refresh|retry-after|\
+server|set-cookie|strict-transport-security|transfer-encoding|user-agent|vary|via|www-authenticate"""
+
+
+def read_static() -> list[Field]:
+    """Appendix A: entry 1 stands at index 1."""
+    table: list[Field] = [(b"", b"")]
+    for line in STATIC_TEXT.split("|"):
+        name, _, value = line.partition(" ")
+        table.append((name.encode(), value.encode()))
+    return table
+
+
+STATIC: Final[list[Field]] = read_static()
+STATIC_FIELDS: Final[dict[Field, int]] = {field: index for index, field in enumerate(STATIC) if index}
+STATIC_NAMES: Final[dict[bytes, int]] = {STATIC[index][0]: index for index in range(61, 0, -1)}
+FIRST_DYNAMIC: Final = 62
+ENTRY_OVERHEAD: Final = 32  # §4.1
+MAX_ENCODER_TABLE: Final = 4096  # whatever the peer offers
+MAX_INTEGER: Final = 2**32 - 1
+
+MEMO_SIZE: Final = 1024
+MEMO_STRING: Final = 256  # longer strings are not remembered
+MARK: Final = b""  # in a memo: seen once, remembered when it recurs
+
+# Raw Huffman string → string. Two generations: the older is dropped when the younger is full.
+strings: dict[bytes, bytes] = {}
+old_strings: dict[bytes, bytes] = {}
+
+
+@final
+class DecoderTable(Value):
+    """What the peer's encoder may refer to (§2.3.2). `limit` is the largest size that our SETTINGS allow."""
+
+    __slots__ = ("entries", "size", "max_size", "limit", "must_update", "memo")
+    __match_args__: ClassVar[tuple[str, ...]] = ("entries", "size", "max_size", "limit", "must_update")
+
+    def __init__(
+        self,
+        entries: tuple[Field, ...] = (),
+        size: int = 0,
+        max_size: int = 4096,
+        limit: int = 4096,
+        must_update: bool = False,
+    ) -> None:
+        self.entries: Final = entries
+        self.size: Final = size
+        self.max_size: Final = max_size
+        self.limit: Final = limit
+        self.must_update: Final = must_update
+        self.memo: dict[bytes, object] = {}  # block → what its reader made of it, where it changes nothing
+
+
+@final
+class Block(Value):
+    """A decoded field block. `inserted`: entries that went into the table; `dynamic`: it referred to the table;
+    `secret`: it must not be remembered; `oversize`: it went over a limit, and its fields were dropped."""
+
+    __slots__ = ("fields", "table", "inserted", "dynamic", "secret", "oversize")
+    __match_args__: ClassVar[tuple[str, ...]] = ("fields", "table", "inserted", "dynamic", "secret", "oversize")
+
+    def __init__(
+        self,
+        fields: Fields,
+        table: DecoderTable,
+        inserted: tuple[Field, ...],
+        dynamic: bool,
+        secret: bool,
+        oversize: bool,
+    ) -> None:
+        self.fields: Final = fields
+        self.table: Final = table
+        self.inserted: Final = inserted
+        self.dynamic: Final = dynamic
+        self.secret: Final = secret
+        self.oversize: Final = oversize
+
+
+def decode(table: DecoderTable, data: bytes, max_section: int, max_fields: int) -> Block:
+    """A whole field block. Over a limit it is still decoded, since the table must stay in step, but nothing is kept.
+
+    Raises ConnectionFault(COMPRESSION_ERROR): after a block that cannot be decoded the tables differ (RFC 9113 §4.3).
+    """
+    try:
+        return decode_block(table, data, max_section, max_fields)
+    except IndexError:
+        raise ConnectionFault(COMPRESSION_ERROR, "the field block ends within a field") from None
+
+
+def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields: int) -> Block:
+    """See `decode`. Raises IndexError where the block is cut short."""
+    smallest, max_size, pos = decode_updates(table, data)
+    alive = list(table.entries)
+    gone = 0  # entries at the front of `alive` that have been evicted
+    size = table.size
+    while size > smallest:
+        size -= entry_size(alive[gone])
+        gone += 1
+    fields: list[Field] = []
+    inserted: list[Field] = []
+    dynamic = False
+    secret = False
+    section = 0
+    end = len(data)
+    while pos < end:
+        byte = data[pos]
+        if byte >= 0x80:  # §6.1: indexed field
+            index = byte & 0x7F
+            pos += 1
+            if index == 0x7F:
+                index, pos = decode_integer(data, pos, 0x7F)
+            field = STATIC[index] if 0 < index < FIRST_DYNAMIC else lookup(alive, gone, index)
+            section += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+        else:
+            field, index, pos = decode_literal(data, pos, byte, alive, gone)
+            cost = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+            section += cost
+            if byte & 0xF0 == 0x10 or field[0] in SECRET_FIELDS:
+                secret = True
+            if byte >= 0x40:  # §6.2.1: literal with incremental indexing
+                alive.append(field)
+                inserted.append(field)
+                size += cost
+                while size > max_size:  # §4.4: an entry larger than the table empties it
+                    size -= entry_size(alive[gone])
+                    gone += 1
+        if index >= FIRST_DYNAMIC:
+            dynamic = True
+        if section <= max_section and len(fields) < max_fields:
+            fields.append(field)
+        else:
+            section = max_section + 1
+    if inserted or gone or max_size != table.max_size or table.must_update:
+        table = DecoderTable(tuple(alive[gone:]), size, max_size, table.limit)
+    oversize = section > max_section
+    return Block(() if oversize else tuple(fields), table, tuple(inserted), dynamic, secret, oversize)
+
+
+def decode_literal(data: bytes, pos: int, byte: int, alive: list[Field], gone: int) -> tuple[Field, int, int]:
+    """A literal field, the index of its name or 0, and where it ends (§6.2)."""
+    if 0x20 <= byte < 0x40:
+        raise ConnectionFault(COMPRESSION_ERROR, "a table size update after the beginning of a block (§4.2)")
+    prefix = 0x3F if byte >= 0x40 else 0x0F
+    index = byte & prefix
+    pos += 1
+    if index == prefix:
+        index, pos = decode_integer(data, pos, prefix)
+    if index == 0:
+        name, pos = decode_string(data, pos, True)
+    else:
+        name = STATIC[index][0] if index < FIRST_DYNAMIC else lookup(alive, gone, index)[0]
+    value, pos = decode_string(data, pos, byte & 0xF0 != 0x10 and name not in SECRET_FIELDS)
+    return (name, value), index, pos
+
+
+def insert(table: DecoderTable, inserted: tuple[Field, ...]) -> DecoderTable:
+    """The table after these insertions (§4.4)."""
+    if not inserted:
+        return table
+    entries = table.entries + inserted
+    size = table.size
+    for field in inserted:
+        size += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+    gone = 0
+    while size > table.max_size:
+        size -= entry_size(entries[gone])
+        gone += 1
+    return DecoderTable(entries[gone:] if gone else entries, size, table.max_size, table.limit)
+
+
+def entry_size(field: Field) -> int:
+    """What an entry counts for (§4.1)."""
+    return len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+
+
+def lookup(alive: list[Field], gone: int, index: int) -> Field:
+    """The dynamic table's entry (§2.3.3): the newest has the lowest index."""
+    place = index - FIRST_DYNAMIC + 1
+    if place <= 0 or place > len(alive) - gone:
+        raise ConnectionFault(COMPRESSION_ERROR, f"field index {index} is not in the table (§2.3.3)")
+    return alive[-place]
+
+
+def decode_updates(table: DecoderTable, data: bytes) -> tuple[int, int, int]:
+    """The size updates that open a block: the smallest size and the last one, and where they end (§4.2, §6.3)."""
+    smallest = table.max_size
+    last = table.max_size
+    pos = 0
+    updates = 0
+    while pos < len(data) and 0x20 <= data[pos] < 0x40:
+        last = data[pos] & 0x1F
+        pos += 1
+        if last == 0x1F:
+            last, pos = decode_integer(data, pos, 0x1F)
+        updates += 1
+        if last > table.limit or updates > 2:
+            seen = f"{updates} table size updates, the last to {last}"
+            raise ConnectionFault(COMPRESSION_ERROR, f"{seen}: allowed are two, of at most {table.limit} (§4.2)")
+        smallest = min(smallest, last)
+    if table.must_update and not updates:
+        raise ConnectionFault(COMPRESSION_ERROR, "no table size update after a smaller size was acknowledged (§4.2)")
+    return smallest, last, pos
+
+
+def decode_integer(data: bytes, pos: int, prefix: int) -> tuple[int, int]:
+    """An integer whose prefix is all ones, and where it ends (§5.1). At most 32 bits in at most five octets."""
+    number = prefix
+    shift = 0
+    while True:
+        byte = data[pos]
+        pos += 1
+        number += (byte & 0x7F) << shift
+        if number > MAX_INTEGER or shift > 28:
+            raise ConnectionFault(COMPRESSION_ERROR, "an integer of more than 32 bits (§5.1)")
+        if byte < 0x80:
+            return number, pos
+        shift += 7
+
+
+def decode_string(data: bytes, pos: int, remember: bool) -> tuple[bytes, int]:
+    """A string literal, and where it ends (§5.2). A Huffman-coded one is remembered once it recurs."""
+    global strings, old_strings
+    byte = data[pos]
+    length = byte & 0x7F
+    pos += 1
+    if length == 0x7F:
+        length, pos = decode_integer(data, pos, 0x7F)
+    end = pos + length
+    if end > len(data):
+        raise IndexError
+    raw = data[pos:end]
+    if byte < 0x80:
+        return raw, end
+    known = strings.get(raw, MARK)
+    if known:
+        return known, end
+    known = huffman.decode(raw)
+    if remember and length <= MEMO_STRING:
+        if len(strings) >= MEMO_SIZE:
+            old_strings = strings
+            strings = {}
+        strings[raw] = known if raw in strings or raw in old_strings else MARK
+    return known, end
+
+
+@final
+class EncoderTable(Value):
+    """What our blocks may refer to. It is filled while there is room and never evicts; a change of size empties it.
+
+    `indices`: field → how many entries went in before it; `names`: the names among them. `updates`: the sizes that the
+    next block must announce first (§4.2). What it remembers are `blocks` and `around`, by request.
+    """
+
+    __slots__ = ("indices", "names", "size", "max_size", "updates", "blocks", "around")
+    __match_args__: ClassVar[tuple[str, ...]] = ("indices", "names", "size", "max_size", "updates")
+
+    def __init__(
+        self,
+        indices: dict[Field, int],
+        names: dict[bytes, int],
+        size: int = 0,
+        max_size: int = 4096,
+        updates: tuple[int, ...] = (),
+    ) -> None:
+        self.indices: Final = indices
+        self.names: Final = names
+        self.size: Final = size
+        self.max_size: Final = max_size
+        self.updates: Final = updates
+        self.blocks: dict[tuple[str, str, Fields], bytes] = {}
+        self.around: dict[tuple[str, Fields], tuple[bytes, bytes]] = {}
+
+
+def resize(table: EncoderTable, limit: int) -> EncoderTable:
+    """The table after the peer's HEADER_TABLE_SIZE: empty if that changes its size, announced by the next block."""
+    max_size = min(limit, MAX_ENCODER_TABLE)
+    if max_size == table.max_size:
+        return table
+    return EncoderTable({}, {}, 0, max_size, (0, max_size))
+
+
+def encode(table: EncoderTable, fields: Fields) -> tuple[EncoderTable, bytes]:
+    """A field block, or a part of one.
+
+    A field goes into the table where it first occurs and there is room. A name that is there with another value is one
+    that changes every time: it goes unindexed, as what is long does. Secrets are never indexed (§7.1.3). Huffman coding is
+    for what is sent once; what is sent every time goes raw, which costs bytes and saves time.
+    """
+    parts = [encode_integer(size, 0x1F, 0x20) for size in table.updates]
+    indices = table.indices
+    names = table.names
+    size = table.size
+    for field in fields:
+        name, value = field
+        ordinal = indices.get(field, -1)
+        static = STATIC_FIELDS.get(field, 0)
+        if static:
+            parts.append(encode_integer(static, 0x7F, 0x80))
+        elif ordinal >= 0:
+            parts.append(encode_integer(FIRST_DYNAMIC + len(indices) - 1 - ordinal, 0x7F, 0x80))
+        else:
+            index = STATIC_NAMES.get(name, 0)
+            if not index and name in names:
+                index = FIRST_DYNAMIC + len(indices) - 1 - names[name]
+            cost = len(name) + len(value) + ENTRY_OVERHEAD
+            if name in SECRET_FIELDS:
+                parts.append(encode_literal(0x10, 0x0F, index, name, value))
+            elif name in names or size + cost > table.max_size or cost * 4 > MAX_ENCODER_TABLE:
+                parts.append(encode_literal(0x00, 0x0F, index, name, value))
+            else:
+                parts.append(encode_literal(0x40, 0x3F, index, name, value))
+                if indices is table.indices:
+                    indices = indices.copy()
+                    names = names.copy()
+                names[name] = len(indices)
+                indices[field] = len(indices)
+                size += cost
+    if indices is not table.indices or table.updates:
+        table = EncoderTable(indices, names, size, table.max_size)
+    return table, b"".join(parts)
+
+
+def encode_integer(number: int, prefix: int, pattern: int) -> bytes:
+    """An integer after the bits of `pattern` (§5.1)."""
+    if number < prefix:
+        return bytes((pattern | number,))
+    out = [pattern | prefix]
+    number -= prefix
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def encode_literal(pattern: int, prefix: int, index: int, name: bytes, value: bytes) -> bytes:
+    """A literal (§6.2), its name by index if that is not 0; Huffman-coded where it goes into the table and that is shorter."""
+    start = encode_integer(index, prefix, pattern)
+    if index == 0:
+        start += encode_string(name, True)
+    return start + encode_string(value, pattern == 0x40)
+
+
+def encode_path(path: bytes) -> bytes:
+    """`:path` by its static name, unindexed: it changes every time."""
+    if path == b"/":
+        return b"\x84"
+    size = len(path)
+    return (bytes((4, size)) if size < 0x7F else b"\x04" + encode_integer(size, 0x7F, 0x00)) + path
+
+
+def encode_string(data: bytes, once: bool) -> bytes:
+    """A string literal (§5.2)."""
+    if once:
+        coded = huffman.encode(data)
+        if len(coded) < len(data):
+            return encode_integer(len(coded), 0x7F, 0x80) + coded
+    return encode_integer(len(data), 0x7F, 0x00) + data

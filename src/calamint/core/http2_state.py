@@ -1,0 +1,492 @@
+"""HTTP2Connection, the value; Draft, the one place where a verb writes; `put()`, the one way of a stream in and out.
+
+A stream that we opened is in exactly one place: `streams` (live: the caller can still hear of it), `unsent` (failed for the
+caller, its RST_STREAM waits for the pacer), `unconfirmed` (reset, and the peer has shown no life since it was opened), or
+nowhere. Slots in use are the sum of the three lengths, never a count kept beside them.
+"""
+
+from typing import ClassVar, Final, final
+
+from calamint.core import frames, streams
+from calamint.core.errors import (
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    STREAM_CLOSED,
+    ConnectionFault,
+    Failure,
+    LocalProtocolError,
+    StreamFault,
+    error_name,
+)
+from calamint.core.events import ConnectionClosed, Event, RequestFailed
+from calamint.core.exchange import IDLE, RESET_BY_US, STATE_NAMES, Exchange, Settings
+from calamint.core.hpack import DecoderTable, EncoderTable
+from calamint.core.streams import LEAF, Leaves, all_streams
+from calamint.core.url import Origin
+from calamint.core.value import INFINITY, NEVER, Value
+
+OPEN: Final = 0
+DRAINING: Final = 1  # the peer takes no new requests (GOAWAY), those that it took go on
+CLOSED: Final = 2
+
+STATUS_NAMES: Final = ("open", "draining", "closed")
+
+LAST_REF: Final = 2**31 - 1
+MEMO_SECTION: Final = 16 * 1024
+MEMO_FIELDS: Final = 64
+PING_LIMIT: Final = 10.0  # seconds for the peer to answer a PING of ours
+RESET_BURST: Final = 500.0  # RST_STREAM that may go out at once, and then a second:
+RESET_RATE: Final = 30.0  # servers allow about 33 a second since CVE-2023-44487
+
+
+@final
+class Peer(Value):
+    """The peer's SETTINGS as they stand (RFC 9113 §6.5.2); `known` once the first has come; `limit`: requests at once."""
+
+    __slots__ = ("known", "limit", "initial_window", "max_frame_size", "max_field_section")
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "known",
+        "limit",
+        "initial_window",
+        "max_frame_size",
+        "max_field_section",
+    )
+
+    def __init__(
+        self,
+        known: bool,
+        limit: int,
+        initial_window: int = 65_535,
+        max_frame_size: int = 16_384,
+        max_field_section: int = LAST_REF,
+    ) -> None:
+        self.known: Final = known
+        self.limit: Final = limit
+        self.initial_window: Final = initial_window
+        self.max_frame_size: Final = max_frame_size
+        self.max_field_section: Final = max_field_section
+
+    def replace(
+        self,
+        known: bool,
+        limit: int = -1,
+        initial_window: int = -1,
+        max_frame_size: int = -1,
+        max_field_section: int = -1,
+    ) -> "Peer":
+        """The same but for what is given."""
+        return Peer(
+            known,
+            self.limit if limit < 0 else limit,
+            self.initial_window if initial_window < 0 else initial_window,
+            self.max_frame_size if max_frame_size < 0 else max_frame_size,
+            self.max_field_section if max_field_section < 0 else max_field_section,
+        )
+
+
+@final
+class Setup(Value):
+    """What does not change in a connection's life."""
+
+    __slots__ = ("origin", "settings", "scheme", "authority", "remembers")
+    __match_args__: ClassVar[tuple[str, ...]] = ("origin", "settings")
+
+    def __init__(self, origin: Origin, settings: Settings) -> None:
+        self.origin: Final = origin
+        self.settings: Final = settings
+        self.scheme: Final = origin.scheme.encode("ascii")
+        self.authority: Final = origin.authority().encode("ascii")
+        # What is remembered of blocks for all connections is of at most this size.
+        self.remembers: Final = settings.max_field_section >= MEMO_SECTION and settings.max_fields >= MEMO_FIELDS
+
+
+@final
+class Control(Value):
+    """What rarely changes: slots that wait, PING, GOAWAY, a field block that is not complete, the pacer of resets.
+
+    Mutable while a draft owns it, like a stream's record.
+    """
+
+    __slots__ = (
+        "owner",
+        "unsent",
+        "unconfirmed",
+        "ping_at",
+        "pings",
+        "goaway",
+        "block",
+        "tokens",
+        "tokens_at",
+        "settings_at",
+    )
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "unsent",
+        "unconfirmed",
+        "ping_at",
+        "pings",
+        "goaway",
+        "block",
+        "tokens",
+        "tokens_at",
+        "settings_at",
+    )
+
+    def __init__(
+        self,
+        unsent: dict[int, tuple[int, int]],
+        unconfirmed: dict[int, float],
+        ping_at: float = NEVER,
+        pings: int = 0,
+        goaway: tuple[int, int] = (LAST_REF, NO_ERROR),
+        block: tuple[int, int, bytes, int] | None = None,
+        tokens: float = RESET_BURST,
+        tokens_at: float = NEVER,
+        settings_at: float = NEVER,
+    ) -> None:
+        self.owner: object | None = None
+        self.unsent: dict[int, tuple[int, int]] = unsent  # stream → error code, its mark
+        self.unconfirmed: dict[int, float] = unconfirmed  # stream → when its reset was handed out
+        self.ping_at: float = ping_at  # when the PING in flight was handed out, or NEVER
+        self.pings: int = pings  # PINGs of ours so far
+        self.goaway: tuple[int, int] = goaway  # the peer's last stream id and error code
+        self.block: tuple[int, int, bytes, int] | None = block  # stream, flags, fragments so far, how many
+        self.tokens: float = tokens  # RST_STREAM that may go out at once, as of tokens_at
+        self.tokens_at: float = tokens_at
+        self.settings_at: float = settings_at  # when our SETTINGS were handed out; NEVER once acknowledged
+
+    def copy(self, owner: object) -> "Control":
+        """The same, owned by another draft."""
+        twin = Control(
+            self.unsent.copy(),
+            self.unconfirmed.copy(),
+            self.ping_at,
+            self.pings,
+            self.goaway,
+            self.block,
+            self.tokens,
+            self.tokens_at,
+            self.settings_at,
+        )
+        twin.owner = owner
+        return twin
+
+
+@final
+class HTTP2Connection(Value):
+    """An HTTP/2 connection: never changed, so it can be kept, compared, pickled and forked."""
+
+    __slots__ = (
+        "setup",
+        "status",
+        "peer",
+        "control",
+        "streams",
+        "live",
+        "next_ref",
+        "ready",
+        "encoder",
+        "decoder",
+        "send_window",
+        "recv_window",
+        "buffer",
+        "partial",
+        "frames",
+        "written",
+        "unflushed",
+        "now",
+        "heard_at",
+        "wake",
+    )
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "setup",
+        "status",
+        "peer",
+        "control",
+        "streams",
+        "live",
+        "next_ref",
+        "ready",
+        "encoder",
+        "decoder",
+        "send_window",
+        "recv_window",
+        "buffer",
+        "partial",
+        "frames",
+        "written",
+        "unflushed",
+        "now",
+        "heard_at",
+        "wake",
+    )
+
+    def __init__(
+        self,
+        setup: Setup,
+        status: int,
+        peer: Peer,
+        control: Control,
+        streams: Leaves,
+        live: int,
+        next_ref: int,
+        ready: tuple[int, ...],
+        encoder: EncoderTable,
+        decoder: DecoderTable,
+        send_window: int,
+        recv_window: int,
+        buffer: bytes,
+        partial: tuple[int, int, int, int] | None,
+        frames: int,
+        written: int,
+        unflushed: int,
+        now: float,
+        heard_at: float,
+        wake: float,
+    ) -> None:
+        self.setup: Final = setup
+        self.status: Final = status
+        self.peer: Final = peer
+        self.control: Final = control
+        self.streams: Final = streams
+        self.live: Final = live  # how many they are: `put` alone changes it
+        self.next_ref: Final = next_ref
+        self.ready: Final = ready  # streams whose content waits, but not for their own window; in turn
+        self.encoder: Final = encoder
+        self.decoder: Final = decoder
+        self.send_window: Final = send_window
+        self.recv_window: Final = recv_window
+        self.buffer: Final = buffer  # the beginning of a frame
+        self.partial: Final = partial  # a DATA frame not complete: stream, content left, padding left, flags
+        self.frames: Final = frames  # received
+        self.written: Final = written  # bytes handed out
+        self.unflushed: Final = unflushed  # bytes of content among them that are not in the kernel yet
+        self.now: Final = now
+        self.heard_at: Final = heard_at  # a frame last came, or NEVER
+        self.wake: Final = wake  # no clock runs out before this
+
+
+@final
+class Draft:
+    """One verb's working copy: made by the verb, finished by it, never seen outside."""
+
+    __slots__ = (
+        "owner",
+        "out",
+        "events",
+        "leaves",
+        "setup",
+        "status",
+        "peer",
+        "control",
+        "streams",
+        "live",
+        "next_ref",
+        "ready",
+        "encoder",
+        "decoder",
+        "send_window",
+        "recv_window",
+        "buffer",
+        "partial",
+        "frames",
+        "written",
+        "unflushed",
+        "now",
+        "heard_at",
+        "wake",
+    )
+
+    def __init__(self, conn: HTTP2Connection, now: float) -> None:
+        self.owner: object = object()
+        self.out: list[bytes] = []
+        self.events: list[Event] = []
+        self.setup: Setup = conn.setup
+        self.status: int = conn.status
+        self.peer: Peer = conn.peer
+        self.control: Control = conn.control
+        self.streams: Leaves = conn.streams
+        self.live: int = conn.live
+        self.leaves: set[int] | None = None  # those that this draft has copied
+        self.next_ref: int = conn.next_ref
+        self.ready: tuple[int, ...] = conn.ready
+        self.encoder: EncoderTable = conn.encoder
+        self.decoder: DecoderTable = conn.decoder
+        self.send_window: int = conn.send_window
+        self.recv_window: int = conn.recv_window
+        self.buffer: bytes = conn.buffer
+        self.partial: tuple[int, int, int, int] | None = conn.partial
+        self.frames: int = conn.frames
+        self.written: int = conn.written
+        self.unflushed: int = conn.unflushed
+        self.now: float = now if now > conn.now else conn.now
+        self.heard_at: float = conn.heard_at
+        self.wake: float = conn.wake
+
+    def finish(self) -> tuple[HTTP2Connection, bytes, list[Event]]:
+        """The next value, the bytes to write, and what happened."""
+        data = b"".join(self.out)
+        conn = HTTP2Connection(
+            self.setup,
+            self.status,
+            self.peer,
+            self.control,
+            self.streams,
+            self.live,
+            self.next_ref,
+            self.ready,
+            self.encoder,
+            self.decoder,
+            self.send_window,
+            self.recv_window,
+            self.buffer,
+            self.partial,
+            self.frames,
+            self.written + len(data),
+            self.unflushed,
+            self.now,
+            self.heard_at,
+            self.wake,
+        )
+        return conn, data, self.events
+
+    def put(self, ref: int, stream: Exchange | None) -> None:
+        """The stream enters, is replaced by its copy, or (None) leaves: the only way in and out of the map."""
+        number = ref >> LEAF
+        if self.leaves is None:
+            self.leaves = set()
+            self.streams = self.streams.copy()
+        if number in self.leaves:
+            leaf = self.streams[number]
+        else:
+            self.leaves.add(number)
+            leaf = self.streams[number].copy() if number in self.streams else {}
+            self.streams[number] = leaf
+        before = len(leaf)
+        if stream is not None:
+            leaf[ref] = stream
+            self.live += len(leaf) - before
+            return
+        del leaf[ref]
+        self.live -= 1
+        if before == 1:
+            del self.streams[number]
+            self.leaves.discard(number)
+
+    def own(self, stream: Exchange) -> Exchange:
+        """The stream's record, to be written by this draft: copied once."""
+        owner = self.owner
+        if stream.owner is owner:
+            return stream
+        twin = stream.copy(owner)
+        self.put(stream.ref, twin)
+        wake = self.now + stream.clocks.shortest  # whatever happens to it now, no clock of its own runs out before
+        if wake < self.wake:
+            self.wake = wake
+        return twin
+
+    def find(self, ref: int, column: int) -> Exchange | None:
+        """The stream that a frame is about, its state advanced; None where the grid says: ignore (RFC 9113 §5.1)."""
+        leaf = self.streams.get(ref >> LEAF)
+        stream = None if leaf is None else leaf.get(ref)
+        if stream is None:
+            state = IDLE if ref >= self.next_ref or not ref & 1 else RESET_BY_US
+            self.judge(ref, state, streams.GRID[state * streams.COLUMNS + column], column)
+            return None
+        if stream.owner is not self.owner:
+            stream = self.own(stream)
+        state = streams.GRID[stream.state * streams.COLUMNS + column]
+        if state >= streams.IGNORE:
+            self.judge(ref, stream.state, state, column)
+        stream.state = state
+        return stream
+
+    def judge(self, ref: int, state: int, verdict: int, column: int) -> None:
+        """What the grid says where there is no next state. Returns only for: ignore."""
+        what = f"{streams.COLUMN_NAMES[column]} on stream {ref}, which is {STATE_NAMES[state]}"
+        if verdict == streams.MALFORMED:
+            raise StreamFault(ref, PROTOCOL_ERROR, f"malformed response: {what} (RFC 9113 §8.1)")
+        if verdict == streams.CLOSED:
+            raise StreamFault(ref, STREAM_CLOSED, f"{what} (RFC 9113 §5.1)")
+        if verdict == streams.ILLEGAL:
+            raise ConnectionFault(PROTOCOL_ERROR, f"{what} (RFC 9113 §5.1)")
+        if verdict == streams.MISUSE:
+            raise LocalProtocolError(f"{what} (RFC 9113 §5.1)")
+
+    def leave(self, stream: Exchange) -> None:
+        """The request is over: its stream leaves the map with its queued content, in this very call."""
+        self.put(stream.ref, None)
+        if stream.upload is not None and stream.ref in self.ready:
+            self.ready = tuple([ref for ref in self.ready if ref != stream.ref])
+
+    def fail(self, stream: Exchange, failure: Failure) -> None:
+        """The request ends with this failure, and nothing is sent for it."""
+        self.leave(stream)
+        self.events.append(RequestFailed(stream.ref, failure))
+
+    def make_ready(self, ref: int) -> None:
+        """The stream's content waits for its turn, no longer for its own window."""
+        if ref not in self.ready:
+            self.ready = (*self.ready, ref)
+
+    def own_control(self) -> Control:
+        """The control record, to be written by this draft: copied once."""
+        if self.control.owner is not self.owner:
+            self.control = self.control.copy(self.owner)
+        return self.control
+
+    def reset(self, stream: Exchange, code: int) -> None:
+        """The stream leaves `live` and is reset: now, or when the pacer lets it. Exactly one RST_STREAM per stream."""
+        stream.state = streams.GRID[stream.state * streams.COLUMNS + streams.SEND_RESET]
+        self.leave(stream)
+        self.own_control().unsent[stream.ref] = (code, stream.mark)
+        self.pace_resets()
+
+    def pace_resets(self) -> None:
+        """Hand out the RST_STREAMs that the pacer allows now: a slot is free no earlier than its reset is in the output."""
+        control = self.own_control()
+        earned = max(0.0, self.now - control.tokens_at) * RESET_RATE
+        control.tokens = min(RESET_BURST, control.tokens + earned)
+        control.tokens_at = self.now
+        for ref, (code, mark) in list(control.unsent.items()):
+            if control.tokens < 1.0:
+                self.wake = min(self.wake, self.now + (1.0 - control.tokens) / RESET_RATE)
+                return
+            control.tokens -= 1.0
+            del control.unsent[ref]
+            self.out.append(frames.encode_reset(ref, code))
+            if mark == self.frames:  # no frame has come since its HEADERS left: is anybody there?
+                control.unconfirmed[ref] = self.now
+                self.ping()
+
+    def ping(self) -> None:
+        """A PING of ours, to learn whether the peer lives (§6.7), unless one is in flight."""
+        control = self.own_control()
+        if control.ping_at == NEVER:
+            self.out.append(frames.encode_ping(control.pings.to_bytes(8, "big"), 0))
+            control.ping_at = self.now
+            control.pings += 1
+            self.wake = min(self.wake, self.now + PING_LIMIT)
+
+    def terminate(self, code: int, reason: str) -> None:
+        """A connection error (§5.4.1): GOAWAY, and every request fails."""
+        self.out.append(frames.encode_goaway(0, code, b""))
+        self.end(Failure("RemoteProtocolError", code, f"{reason} [{error_name(code)}]"), LAST_REF)
+
+    def end(self, failure: Failure | None, sent: int) -> None:
+        """The connection is over: every request fails; those whose head ends after `sent` in the output never left."""
+        for stream in all_streams(self.streams):
+            kind, code, message = (
+                ("ReadError", -1, "") if failure is None else (failure.kind, failure.code, failure.message)
+            )
+            unprocessed = stream.head_offset > sent
+            self.leave(stream)
+            self.events.append(RequestFailed(stream.ref, Failure(kind, code, message, stream.ref, unprocessed)))
+        control = self.own_control()
+        control.unsent = {}
+        control.unconfirmed = {}
+        control.block = None
+        self.status = CLOSED
+        self.buffer = b""
+        self.partial = None
+        self.wake = INFINITY
+        self.events.append(ConnectionClosed(failure))

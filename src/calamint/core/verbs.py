@@ -1,0 +1,138 @@
+"""One set of verbs over HTTP/1.1 and HTTP/2.
+
+A verb takes a connection and gives back the next one, the bytes to write, and what happened; the old value is never
+changed. `now` is any clock that does not go back, in seconds; `ref` names a request on its connection. What the peer does
+never raises; what breaks HTTP on this side raises LocalProtocolError, and then the value is as it was and no byte leaves.
+"""
+
+from calamint.core import http1, http2
+from calamint.core.errors import UnsupportedProtocol
+from calamint.core.events import Event
+from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
+from calamint.core.http1 import HTTP1Connection
+from calamint.core.http2_state import HTTP2Connection
+from calamint.core.snapshot import Snapshot
+from calamint.core.url import Origin
+from calamint.core.value import INFINITY, Fields
+
+Connection = HTTP1Connection | HTTP2Connection
+Step = tuple[Connection, bytes, list[Event]]
+
+
+def connect(protocol: str, origin: Origin, settings: Settings = SETTINGS, now: float = 0.0) -> tuple[Connection, bytes]:
+    """A new connection and what it sends first; `protocol` as ALPN names it: "h2" or "http/1.1" (RFC 7301)."""
+    if protocol == "h2":
+        return http2.connect(origin, settings, now)
+    if protocol == "http/1.1":
+        return http1.connect(origin, settings, now)
+    raise UnsupportedProtocol(f"the protocol {protocol!r} is not h2 or http/1.1")
+
+
+def request(
+    conn: Connection,
+    method: str,
+    target: str,
+    fields: Fields,
+    content: bytes | None,
+    now: float,
+    end: bool = True,
+    deadline: float = INFINITY,
+    clocks: Clocks = CLOCKS,
+) -> tuple[Connection, bytes, int]:
+    """Sends a request; gives back the next value, the bytes to write, and the request's ref.
+
+    `content`: all of it, or its beginning where `end` is False and `send_data` brings the rest; None for none.
+    `deadline`: when it must be over, as a time of the same clock as `now`. Raises AtCapacity where `capacity` is 0, and
+    LocalProtocolError for what may not be sent (RFC 9110 §5, §9.1; RFC 9112 §3; RFC 9113 §8.3).
+    """
+    if isinstance(conn, HTTP2Connection):
+        return http2.request(conn, method, target, fields, content, now, end, deadline, clocks)
+    return http1.request(conn, method, target, fields, content, now, end, deadline, clocks)
+
+
+def send_data(
+    conn: Connection, ref: int, data: bytes, now: float, end: bool = False, trailers: Fields = ()
+) -> tuple[Connection, bytes]:
+    """More of a request's content; `end` or `trailers` end it. What windows and the output do not take yet waits in the value.
+
+    Raises LocalProtocolError where the request is over, its content is ended, or its content-length says otherwise.
+    """
+    if isinstance(conn, HTTP2Connection):
+        return http2.send_data(conn, ref, data, now, end, trailers)
+    return http1.send_data(conn, ref, data, now, end, trailers)
+
+
+def receive(conn: Connection, data: bytes, now: float) -> Step:
+    """Takes the bytes that arrived. Never raises for what they say."""
+    if isinstance(conn, HTTP2Connection):
+        return http2.receive(conn, data, now)
+    return http1.receive(conn, data, now)
+
+
+def consume(conn: Connection, ref: int, size: int, now: float) -> Step:
+    """The reader took `size` bytes of content: more may come. A no-op when the request is over."""
+    if isinstance(conn, HTTP2Connection):
+        return http2.consume(conn, ref, size, now)
+    return http1.consume(conn, ref, size, now)
+
+
+def cancel(conn: Connection, ref: int, now: float) -> Step:
+    """The caller wants no more of it: RST_STREAM on HTTP/2, the end of the connection on HTTP/1.1. A no-op when it is over."""
+    if isinstance(conn, HTTP2Connection):
+        return http2.cancel(conn, ref, now)
+    return http1.cancel(conn, ref, now)
+
+
+def flush(conn: Connection, now: float) -> Step:
+    """All that was handed out is in the kernel: what is next?"""
+    if isinstance(conn, HTTP2Connection):
+        return http2.flush(conn, now)
+    return http1.flush(conn, now)
+
+
+def handle_timeout(conn: Connection, now: float) -> Step:
+    """Ends the requests whose clock has run out; to be called at `next_timeout`, and harmless earlier."""
+    if isinstance(conn, HTTP2Connection):
+        return http2.handle_timeout(conn, now)
+    return http1.handle_timeout(conn, now)
+
+
+def next_timeout(conn: Connection) -> float:
+    """When `handle_timeout` has to be called, as a time of the same clock as `now`; infinity for never."""
+    return conn.wake
+
+
+def close(conn: Connection, now: float) -> Step:
+    """We end it: GOAWAY on HTTP/2; whatever runs fails. A no-op when it is closed."""
+    if isinstance(conn, HTTP2Connection):
+        return http2.close(conn, now)
+    return http1.close(conn, now)
+
+
+def closed(conn: Connection, now: float, unsent: int = 0, clean: bool = False) -> tuple[Connection, list[Event]]:
+    """The transport ended; the last `unsent` bytes of the output never left; `clean` after an orderly end of the stream.
+
+    Requests whose head never left fail as unprocessed (RFC 9113 §8.7).
+    """
+    if isinstance(conn, HTTP2Connection):
+        return http2.closed(conn, now, unsent, clean)
+    return http1.closed(conn, now, unsent, clean)
+
+
+def capacity(conn: Connection) -> int:
+    """How many more requests may be sent now."""
+    if isinstance(conn, HTTP2Connection):
+        return http2.capacity(conn)
+    return http1.capacity(conn)
+
+
+def wants_read(conn: Connection) -> bool:
+    """Whether a driver should read: not while content of an HTTP/1.1 response waits unread up to the stream window."""
+    return isinstance(conn, HTTP2Connection) or http1.wants_read(conn)
+
+
+def snapshot(conn: Connection, now: float) -> Snapshot:
+    """The connection at this moment: requests, slots, windows, silence. `describe()` puts it into words."""
+    if isinstance(conn, HTTP2Connection):
+        return http2.snapshot(conn, now)
+    return http1.snapshot(conn, now)

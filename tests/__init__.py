@@ -1,0 +1,1 @@
+"""The tests of calamint; they import what they share as tests.…."""

@@ -1,0 +1,41 @@
+"""The public names: a name comes, goes or changes only together with this list. And that the right build is tested."""
+
+import importlib
+import inspect
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+# What `from calamint import …` offers, in alphabetical order.
+CALAMINT: Final[tuple[str, ...]] = ()
+
+# What `calamint.core` offers, in alphabetical order.
+CORE: Final[tuple[str, ...]] = ()
+
+SURFACES: Final = [("calamint", CALAMINT), ("calamint.core", CORE)]
+SOURCE: Final = Path(__file__).parents[1] / "src"
+BUILD: Final = os.environ.get("CALAMINT_BUILD", "")  # set by ./check: pure or compiled
+
+
+@pytest.mark.parametrize(("module", "names"), SURFACES)
+def test_public_names(module: str, names: tuple[str, ...]) -> None:
+    assert len(set(names)) == len(names)
+    assert frozenset(getattr(importlib.import_module(module), "__all__", ())) == frozenset(names)
+
+
+@pytest.mark.parametrize(("module", "names"), SURFACES)
+def test_every_public_name_has_a_docstring(module: str, names: tuple[str, ...]) -> None:
+    """Constants and type aliases have no room for one."""
+    public = importlib.import_module(module)
+    documented = [name for name in names if inspect.isclass(it := getattr(public, name)) or inspect.isroutine(it)]
+    assert [name for name in documented if not getattr(public, name).__doc__] == []
+
+
+@pytest.mark.skipif(not BUILD, reason="only ./check says which build it means")
+def test_build() -> None:
+    """The code under test is the build that ./check means: the sources of this tree, or the compiled wheel."""
+    path = importlib.import_module("calamint.core.value").__file__ or ""
+    assert path.endswith(".py") == (BUILD == "pure"), path
+    assert Path(path).is_relative_to(SOURCE) == (BUILD == "pure"), path
