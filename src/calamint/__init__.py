@@ -1,0 +1,90 @@
+"""calamint: an HTTP/1.1 and HTTP/2 client whose connections are immutable values.
+
+Names are loaded when they are first used: importing calamint loads neither ssl nor asyncio.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from calamint.core.errors import (
+        AtCapacity,
+        CalamintError,
+        CloseError,
+        ConnectError,
+        ConnectionTerminated,
+        ConnectTimeout,
+        DeadlineExceeded,
+        InvalidURL,
+        LocalProtocolError,
+        NetworkError,
+        PoolTimeout,
+        ProxyError,
+        ReadError,
+        ReadTimeout,
+        RemoteProtocolError,
+        StreamClosed,
+        StreamError,
+        StreamReset,
+        TimeoutException,
+        TransportError,
+        UnsupportedProtocol,
+        WriteError,
+        WriteTimeout,
+    )
+    from calamint.core.exchange import Clocks, Settings
+    from calamint.net.sync import Connection, Response, connect
+
+__version__ = "0.1.0"
+
+HOMES = {
+    "calamint.core.errors": (
+        "AtCapacity CalamintError CloseError ConnectError ConnectionTerminated ConnectTimeout DeadlineExceeded InvalidURL "
+        "LocalProtocolError NetworkError PoolTimeout ProxyError ReadError ReadTimeout RemoteProtocolError StreamClosed "
+        "StreamError StreamReset TimeoutException TransportError UnsupportedProtocol WriteError WriteTimeout"
+    ),
+    "calamint.core.exchange": "Clocks Settings",
+    "calamint.net.sync": "Connection Response connect",
+}
+
+__all__ = [
+    "AtCapacity",
+    "CalamintError",
+    "Clocks",
+    "CloseError",
+    "ConnectError",
+    "ConnectTimeout",
+    "Connection",
+    "ConnectionTerminated",
+    "DeadlineExceeded",
+    "InvalidURL",
+    "LocalProtocolError",
+    "NetworkError",
+    "PoolTimeout",
+    "ProxyError",
+    "ReadError",
+    "ReadTimeout",
+    "RemoteProtocolError",
+    "Response",
+    "Settings",
+    "StreamClosed",
+    "StreamError",
+    "StreamReset",
+    "TimeoutException",
+    "TransportError",
+    "UnsupportedProtocol",
+    "WriteError",
+    "WriteTimeout",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> object:
+    for home, names in HOMES.items():
+        if name in names.split():
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'calamint' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -187,8 +187,8 @@ class Failure(Value):
     `last_stream_id` what a GOAWAY said, or -1.
     """
 
-    __slots__ = ("kind", "code", "message", "ref", "unprocessed", "last_stream_id")
     __match_args__: ClassVar[tuple[str, ...]] = ("kind", "code", "message", "ref", "unprocessed", "last_stream_id")
+    __slots__ = __match_args__
 
     def __init__(
         self, kind: str, code: int, message: str, ref: int = 0, unprocessed: bool = False, last_stream_id: int = -1

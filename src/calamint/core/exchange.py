@@ -44,8 +44,8 @@ class Clocks(Value):
     content waits unread, or our own content is left open: then this side is to blame.
     """
 
-    __slots__ = ("head", "idle", "write", "reader", "shortest")
     __match_args__: ClassVar[tuple[str, ...]] = ("head", "idle", "write", "reader")
+    __slots__ = ("shortest", *__match_args__)
 
     def __init__(
         self,
@@ -74,28 +74,13 @@ class Settings(Value):
     `output_budget`: content that is handed out and not yet flushed.
     """
 
-    __slots__ = (
-        "stream_window",
-        "connection_window",
-        "max_frame_size",
-        "header_table_size",
-        "max_field_section",
-        "max_fields",
-        "max_streams",
-        "first_streams",
-        "output_budget",
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        (
+            "stream_window connection_window max_frame_size header_table_size max_field_section max_fields "
+            "max_streams first_streams output_budget"
+        ).split()
     )
-    __match_args__: ClassVar[tuple[str, ...]] = (
-        "stream_window",
-        "connection_window",
-        "max_frame_size",
-        "header_table_size",
-        "max_field_section",
-        "max_fields",
-        "max_streams",
-        "first_streams",
-        "output_budget",
-    )
+    __slots__ = __match_args__
 
     def __init__(
         self,
@@ -142,19 +127,10 @@ SETTINGS: Final = Settings()
 class Upload(Value):
     """A request's own content: what waits in the value, and the milestones of sending it. Mutable like its exchange."""
 
-    __slots__ = ("queue", "taken", "queued", "ending", "trailers", "left", "sent", "moved_at", "shut_at", "reopened_at")
-    __match_args__: ClassVar[tuple[str, ...]] = (
-        "queue",
-        "taken",
-        "queued",
-        "ending",
-        "trailers",
-        "left",
-        "sent",
-        "moved_at",
-        "shut_at",
-        "reopened_at",
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        "queue taken queued ending trailers left sent moved_at shut_at reopened_at".split()
     )
+    __slots__ = __match_args__
 
     def __init__(
         self,
@@ -227,59 +203,14 @@ class Exchange(Value):
     over nobody has the token, and so nobody may write; the next verb that has to makes a copy.
     """
 
-    __slots__ = (
-        "owner",
-        "ref",
-        "method",
-        "target",
-        "state",
-        "clocks",
-        "deadline",
-        "head_offset",
-        "upload",
-        "expected",
-        "status",
-        "received",
-        "unread",
-        "opened_at",
-        "sent_at",
-        "interim_at",
-        "head_at",
-        "first_data_at",
-        "last_data_at",
-        "unread_at",
-        "reader_at",
-        "send_window",
-        "recv_window",
-        "credit",
-        "mark",
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        (
+            "ref method target state clocks deadline head_offset upload expected status received unread opened_at "
+            "sent_at interim_at head_at first_data_at last_data_at unread_at reader_at send_window recv_window "
+            "credit mark"
+        ).split()
     )
-    __match_args__: ClassVar[tuple[str, ...]] = (
-        "ref",
-        "method",
-        "target",
-        "state",
-        "clocks",
-        "deadline",
-        "head_offset",
-        "upload",
-        "expected",
-        "status",
-        "received",
-        "unread",
-        "opened_at",
-        "sent_at",
-        "interim_at",
-        "head_at",
-        "first_data_at",
-        "last_data_at",
-        "unread_at",
-        "reader_at",
-        "send_window",
-        "recv_window",
-        "credit",
-        "mark",
-    )
+    __slots__ = ("owner", *__match_args__)
 
     def __init__(
         self,

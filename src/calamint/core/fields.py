@@ -89,8 +89,8 @@ def for_http2(fields: Fields, authority: bytes) -> tuple[bytes, Fields]:
 class Head(Value):
     """A response's field section, read: status 0 for trailers, `length` its content-length or -1, `fault` why it is malformed."""
 
-    __slots__ = ("status", "fields", "length", "fault", "bare")
     __match_args__: ClassVar[tuple[str, ...]] = ("status", "fields", "length", "fault")
+    __slots__ = ("bare", *__match_args__)
 
     def __init__(self, status: int, fields: Fields, length: int, fault: str = "") -> None:
         self.status: Final = status

@@ -52,8 +52,8 @@ old_strings: dict[bytes, bytes] = {}
 class DecoderTable(Value):
     """What the peer's encoder may refer to (§2.3.2). `limit` is the largest size that our SETTINGS allow."""
 
-    __slots__ = ("entries", "size", "max_size", "limit", "must_update", "memo")
     __match_args__: ClassVar[tuple[str, ...]] = ("entries", "size", "max_size", "limit", "must_update")
+    __slots__ = ("memo", *__match_args__)
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class Block(Value):
     """A decoded field block. `inserted`: entries that went into the table; `dynamic`: it referred to the table;
     `secret`: it must not be remembered; `oversize`: it went over a limit, and its fields were dropped."""
 
-    __slots__ = ("fields", "table", "inserted", "dynamic", "secret", "oversize")
     __match_args__: ClassVar[tuple[str, ...]] = ("fields", "table", "inserted", "dynamic", "secret", "oversize")
+    __slots__ = __match_args__
 
     def __init__(
         self,
@@ -271,8 +271,8 @@ class EncoderTable(Value):
     next block must announce first (§4.2). What it remembers are `blocks` and `around`, by request.
     """
 
-    __slots__ = ("indices", "names", "size", "max_size", "updates", "blocks", "around")
     __match_args__: ClassVar[tuple[str, ...]] = ("indices", "names", "size", "max_size", "updates")
+    __slots__ = ("blocks", "around", *__match_args__)
 
     def __init__(
         self,

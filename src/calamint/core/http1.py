@@ -404,18 +404,26 @@ def recv_head(draft: Draft, data: bytes, searched: int) -> int:
             check_room(len(data) - section, settings)
         return 0
     head = http1_parse.decode_head(data[: cut + 2], settings.max_field_section, settings.max_fields)
-    record = draft.own(draft.requests[0])
+    record = draft.requests[0]
+    start = cut + len(EMPTY_LINE)
+    draft.reading = STATUS_LINE
     if head.closes:
         draft.last_ref = record.ref
     if head.status < 200:
-        recv_interim(draft, record, head)
-        return cut + 4
+        recv_interim(draft, draft.own(record), head)
+        return start
     draft.interims = 0
+    draft.events.append(events.ResponseReceived(record.ref, head.status, head.fields, head.reason))
+    framing = http1_parse.body_framing(record.method, head)
+    if 0 <= framing <= len(data) - start:  # all of it is here, and nobody will look at the record again
+        if framing:
+            draft.events.append(events.DataReceived(record.ref, data[start : start + framing]))
+        recv_end(draft, record)
+        return start + framing
+    record = draft.own(record)
     record.state = LOCAL_RECEIVING if record.state == LOCAL_AWAITING else OPEN_RECEIVING
     record.status = head.status
     record.head_at = draft.now
-    draft.events.append(events.ResponseReceived(record.ref, head.status, head.fields, head.reason))
-    framing = http1_parse.body_framing(record.method, head)
     if framing == http1_parse.IN_CHUNKS:
         draft.reading = CHUNK_SIZE
     elif framing == http1_parse.WITH_CONNECTION:
@@ -424,9 +432,7 @@ def recv_head(draft: Draft, data: bytes, searched: int) -> int:
     else:
         draft.reading = SIZED
         record.expected = framing
-        if not framing:
-            recv_end(draft, record)
-    return cut + 4
+    return start
 
 
 def check_room(size: int, settings: Settings) -> None:
@@ -442,7 +448,6 @@ def recv_interim(draft: Draft, record: Exchange, head: http1_parse.ResponseHead)
     draft.interims += 1
     if draft.interims > INTERIM_LIMIT:
         raise fault(f"interim responses above our limit: allowed are {INTERIM_LIMIT} (RFC 9110 §15.2)")
-    draft.reading = STATUS_LINE
     record.interim_at = draft.now
     draft.events.append(events.InterimReceived(record.ref, head.status, head.fields))
 
@@ -515,7 +520,7 @@ def recv_end(draft: Draft, record: Exchange) -> None:
     draft.events.append(events.ResponseEnded(record.ref))
     draft.requests = draft.requests[1:]
     draft.reading = STATUS_LINE
-    if record.ref == draft.last_ref or record.state == OPEN_RECEIVING:
+    if record.ref == draft.last_ref or record.state == OPEN_AWAITING or record.state == OPEN_RECEIVING:
         draft.end(None, 0)
 
 
@@ -589,7 +594,7 @@ def close(conn: HTTP1Connection, now: float) -> Step:
 
 
 def closed(
-    conn: HTTP1Connection, now: float, unsent: int = 0, clean: bool = False
+    conn: HTTP1Connection, now: float, unsent: int = 0, clean: bool = False, reason: str = ""
 ) -> tuple[HTTP1Connection, list[events.Event]]:
     """The transport ended and the last `unsent` bytes of the output never left: whatever runs fails, but for a response
     that only this ends, if the end was orderly (§8)."""
@@ -600,7 +605,8 @@ def closed(
         recv_end(draft, conn.requests[0])
     elif conn.requests:
         how = "the peer closed the connection" if clean else "the connection broke"
-        draft.end(Failure("ReadError", -1, f"{how} {missing(conn)} (RFC 9112 §8)"), conn.written - unsent)
+        detail = f"; {reason}" if reason else ""
+        draft.end(Failure("ReadError", -1, f"{how} {missing(conn)} (RFC 9112 §8{detail})"), conn.written - unsent)
     else:
         draft.end(None, 0)
     next_conn, _, happened = draft.finish()

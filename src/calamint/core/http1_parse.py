@@ -39,7 +39,8 @@ WITH_CONNECTION: Final = -2
 
 STATUS_MEMO: Final = 256
 LINE_MEMO: Final = 1024
-LINE_SIZE: Final = 256  # longer lines are not remembered
+NAME_SIZE: Final = 64  # longer names are not remembered
+LINE_SIZE: Final = 256  # nor are longer lines
 REQUEST_MEMO: Final = 256
 HEAD_MEMO: Final = 512
 HEAD_SIZE: Final = 2048  # nor are longer heads
@@ -100,6 +101,7 @@ SEEN: Final = ResponseHead(0, b"seen once", (), -1, NO_CODING, False)
 requests: dict[tuple[str, bytes, Fields], RequestHead] = {}  # by method, host and fields
 old_requests: dict[tuple[str, bytes, Fields], RequestHead] = {}
 statuses: dict[bytes, StatusLine] = {}
+names: dict[bytes, bytes] = {}
 lines: dict[bytes, tuple[bytes, bytes]] = {}
 old_lines: dict[bytes, tuple[bytes, bytes]] = {}
 heads: dict[bytes, ResponseHead] = {}  # once they have come twice
@@ -131,7 +133,7 @@ def encode_request(method: str, host: bytes, fields: Fields) -> RequestHead:
             if method == "CONNECT":
                 raise LocalProtocolError("CONNECT makes a tunnel (RFC 9110 §9.3.6): it cannot be sent as a request")
             head = encode_fields(method.encode("ascii") + b" ", (b"Host", host), fields)
-        if len(head.after) <= HEAD_SIZE and not has_secret(fields):
+        if len(head.after) <= HEAD_SIZE and SECRET_FIELDS.isdisjoint([name.lower() for name, _ in fields]):
             if len(requests) >= REQUEST_MEMO:
                 old_requests = requests
                 requests = {}
@@ -217,37 +219,35 @@ def bad_beginning(data: bytes) -> ConnectionFault:
 
 def decode_fields(section: bytes, limit: int, most: int) -> Fields:
     """A field section, each line with its CRLF (§5): names lowered, values without white space at their ends."""
-    count = section.count(CRLF)
-    if len(section) + 32 * count > limit or count > most:
+    parts = section.split(CRLF)
+    parts.pop()
+    if len(section) + 32 * len(parts) > limit or len(parts) > most:
         raise oversize(limit, most)
-    if section.count(b"\r") != count or section.count(b"\n") != count or b"\0" in section:
-        # "a sender MUST NOT generate a bare CR", and RFC 9110 §5.5 calls all three "invalid and dangerous"
-        raise fault("a bare CR, a bare LF or a NUL in a field section (RFC 9112 §2.2, RFC 9110 §5.5)")
     fields: list[tuple[bytes, bytes]] = []
     known = lines
-    for line in section.split(CRLF)[:count]:
+    for line in parts:
         field = known.get(line)
         if field is None:
-            if line[0] == 32 or line[0] == 9:
-                field = unfold(fields, line)
-            else:
-                field = decode_line(line)
+            field = decode_line(line, fields)
         fields.append(field)
     return tuple(fields)
 
 
-def decode_line(line: bytes) -> tuple[bytes, bytes]:
-    """A field line without its CRLF (§5.1); remembered unless it is long or secret."""
+def decode_line(line: bytes, fields: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """The next field by its line without CRLF (§5.1): remembered unless that is long, secret, or goes on with the last."""
     global lines, old_lines
     field = old_lines.get(line)
     if field is None:
-        name, colon, value = line.partition(b":")
-        if not colon:
-            raise fault(f"the field line {line[:40]!r} has no colon (RFC 9112 §5)")
-        if TOKEN.fullmatch(name) is None:
-            # "No whitespace is allowed between the field name and colon." (§5.1)
-            raise fault(f"the field name {name[:80]!r} is not a token (RFC 9112 §5.1)")
-        field = (name.lower(), value.strip(EDGES))
+        if b"\0" in line or b"\r" in line or b"\n" in line:
+            # "a sender MUST NOT generate a bare CR" (§2.2), and RFC 9110 §5.5 calls all three "invalid and dangerous"
+            raise fault("a bare CR, a bare LF or a NUL in a field line (RFC 9112 §2.2, RFC 9110 §5.5)")
+        written, colon, value = line.partition(b":")
+        name = names.get(written)
+        if name is None or not colon:
+            if line[:1] in (b" ", b"\t"):
+                return unfold(line, fields)
+            name = decode_name(written, colon)
+        field = (name, value.strip(EDGES))
     if len(line) <= LINE_SIZE and field[0] not in SECRET_FIELDS:
         if len(lines) >= LINE_MEMO:
             old_lines = lines
@@ -256,7 +256,22 @@ def decode_line(line: bytes) -> tuple[bytes, bytes]:
     return field
 
 
-def unfold(fields: list[tuple[bytes, bytes]], line: bytes) -> tuple[bytes, bytes]:
+def decode_name(written: bytes, colon: bytes) -> bytes:
+    """A field name in lower case. "No whitespace is allowed between the field name and colon." (§5.1)"""
+    global names
+    if not colon:
+        raise fault(f"the field line {written[:40]!r} has no colon (RFC 9112 §5)")
+    if TOKEN.fullmatch(written) is None:
+        raise fault(f"the field name {written[:80]!r} is not a token (RFC 9112 §5.1)")
+    name = written.lower()
+    if len(name) <= NAME_SIZE:
+        if len(names) >= LINE_MEMO:
+            names = {}
+        names[written] = name
+    return name
+
+
+def unfold(line: bytes, fields: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     """The last of these fields, taken out and continued: "replace each … obs-fold with one or more SP" (§5.2)."""
     if not fields or fields[-1][0] in FRAMING:
         after = fields[-1][0] if fields else b"the status line"
@@ -280,9 +295,10 @@ def decode_head(data: bytes, limit: int, most: int) -> ResponseHead:
         if known.status:
             return known
     section = check_status_line(data, 0)
-    first = decode_status_line(data[:section])
-    head = read_framing(first, decode_fields(data[section:], limit, most))
-    if remembers and len(head.fields) <= MEMO_FIELDS and not has_secret(head.fields):
+    fields = decode_fields(data[section:], limit, most)
+    named = dict(fields)
+    head = decode_framing(decode_status_line(data[:section]), fields, named)
+    if remembers and len(fields) <= MEMO_FIELDS and SECRET_FIELDS.isdisjoint(named):
         if len(heads) >= HEAD_MEMO:
             old_heads = heads
             heads = {}
@@ -290,53 +306,46 @@ def decode_head(data: bytes, limit: int, most: int) -> ResponseHead:
     return head
 
 
-def has_secret(fields: Fields) -> bool:
-    """Whether these fields must not be remembered."""
-    for name, _ in fields:
-        if name.lower() in SECRET_FIELDS:
-            return True
-    return False
-
-
-def read_framing(first: StatusLine, fields: Fields) -> ResponseHead:
-    """What a head says about where the message (§6.1, §6.2) and the connection (§9.3) end."""
+def decode_framing(first: StatusLine, fields: Fields, named: dict[bytes, bytes]) -> ResponseHead:
+    """What a head says about where the message (§6.1, §6.2) and the connection (§9.3) end; `named` are its last values."""
     length = -1
-    codings = b""
-    options: list[bytes] = []
-    coded = False
-    repeats = False
-    for name, value in fields:
-        if name not in FRAMING:
-            continue
-        if name == b"content-length":
-            number = decode_lengths(value)
-            if number < 0 or (length >= 0 and number != length):
-                raise fault(f"content-length {value[:80]!r} is not one number (RFC 9112 §6.3)")
-            repeats = repeats or length >= 0 or not value.isdigit()
-            length = number
-        elif name == b"transfer-encoding":
-            codings = codings + b"," + value if coded else value
-            coded = True
-        else:
-            options += decode_options(value)
-    coding = decode_codings(codings) if coded else NO_CODING
-    if coding == BAD_CODING:
-        raise fault(f"transfer-encoding {codings[:80]!r} is no list of codings with one `chunked` (RFC 9112 §6.1, §7)")
-    if coded and length >= 0:
-        raise fault("transfer-encoding together with content-length (RFC 9112 §6.3)")
-    if coded and not first.minor:
-        # "MUST treat the message as if the framing is faulty, even if a Content-Length is present" (§6.1)
-        raise fault("transfer-encoding in an HTTP/1.0 response (RFC 9112 §6.1)")
-    closes = b"close" in options or (first.minor == 0 and b"keep-alive" not in options)
-    if repeats:
-        fields = collapse(fields, length)
+    coding = NO_CODING
+    options = decode_options(join(fields, named, b"connection")) if b"connection" in named else []
+    if b"content-length" in named:
+        value = join(fields, named, b"content-length")
+        length = parse_length(value)
+        if length < 0:
+            length = decode_lengths(value)
+            fields = collapse(fields, length)
+    if b"transfer-encoding" in named:
+        codings = join(fields, named, b"transfer-encoding")
+        coding = decode_codings(codings)
+        if coding == BAD_CODING:
+            raise fault(
+                f"transfer-encoding {codings[:80]!r} is no list of codings with one `chunked` (RFC 9112 §6.1, §7)"
+            )
+        if length >= 0:
+            raise fault("transfer-encoding together with content-length (RFC 9112 §6.3)")
+        if not first.minor:
+            # "MUST treat the message as if the framing is faulty, even if a Content-Length is present" (§6.1)
+            raise fault("transfer-encoding in an HTTP/1.0 response (RFC 9112 §6.1)")
+    closes = b"close" in options or (not first.minor and b"keep-alive" not in options)
     return ResponseHead(first.status, first.reason, fields, length, coding, closes)
 
 
+def join(fields: Fields, named: dict[bytes, bytes], wanted: bytes) -> bytes:
+    """The values of a field as one list, in their order (RFC 9110 §5.3)."""
+    if len(named) == len(fields):  # no name stands twice
+        return named[wanted]
+    return b",".join([value for name, value in fields if name == wanted])
+
+
 def decode_lengths(value: bytes) -> int:
-    """A content-length, or several where "all values in the list are valid, and all … are the same" (§6.3); else -1."""
+    """A content-length that is said more than once: "all values in the list are valid, and … are the same" (§6.3)."""
     numbers = [parse_length(part.strip(EDGES)) for part in value.split(b",")]
-    return numbers[0] if numbers.count(numbers[0]) == len(numbers) else -1
+    if numbers[0] < 0 or numbers.count(numbers[0]) != len(numbers):
+        raise fault(f"content-length {value[:80]!r} is not one number (RFC 9112 §6.3)")
+    return numbers[0]
 
 
 def collapse(fields: Fields, length: int) -> Fields:

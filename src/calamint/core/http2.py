@@ -406,14 +406,17 @@ def close(conn: HTTP2Connection, now: float) -> Step:
 
 
 def closed(
-    conn: HTTP2Connection, now: float, unsent: int = 0, clean: bool = False
+    conn: HTTP2Connection, now: float, unsent: int = 0, clean: bool = False, reason: str = ""
 ) -> tuple[HTTP2Connection, list[Event]]:
     """The transport ended and the last `unsent` bytes of the output never left: whatever runs fails."""
     if conn.status == CLOSED:
         return conn, []
     draft = Draft(conn, now)
-    message = "the peer closed the connection" if clean else "the connection broke"
-    failure = Failure("ReadError", -1, f"{message} before the response was complete") if conn.live else None
+    failure = None
+    if conn.live:
+        what = "the peer closed the connection" if clean else "the connection broke"
+        detail = f" ({reason})" if reason else ""
+        failure = Failure("ReadError", -1, f"{what} before the response was complete{detail}")
     draft.end(failure, conn.written - unsent)
     next_conn, _, events = draft.finish()
     return next_conn, events

@@ -88,8 +88,8 @@ class Peer(Value):
 class Setup(Value):
     """What does not change in a connection's life."""
 
-    __slots__ = ("origin", "settings", "scheme", "authority", "remembers")
     __match_args__: ClassVar[tuple[str, ...]] = ("origin", "settings")
+    __slots__ = ("scheme", "authority", "remembers", *__match_args__)
 
     def __init__(self, origin: Origin, settings: Settings) -> None:
         self.origin: Final = origin
@@ -107,29 +107,10 @@ class Control(Value):
     Mutable while a draft owns it, like a stream's record.
     """
 
-    __slots__ = (
-        "owner",
-        "unsent",
-        "unconfirmed",
-        "ping_at",
-        "pings",
-        "goaway",
-        "block",
-        "tokens",
-        "tokens_at",
-        "settings_at",
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        "unsent unconfirmed ping_at pings goaway block tokens tokens_at settings_at".split()
     )
-    __match_args__: ClassVar[tuple[str, ...]] = (
-        "unsent",
-        "unconfirmed",
-        "ping_at",
-        "pings",
-        "goaway",
-        "block",
-        "tokens",
-        "tokens_at",
-        "settings_at",
-    )
+    __slots__ = ("owner", *__match_args__)
 
     def __init__(
         self,
@@ -175,50 +156,13 @@ class Control(Value):
 class HTTP2Connection(Value):
     """An HTTP/2 connection: never changed, so it can be kept, compared, pickled and forked."""
 
-    __slots__ = (
-        "setup",
-        "status",
-        "peer",
-        "control",
-        "streams",
-        "live",
-        "next_ref",
-        "ready",
-        "encoder",
-        "decoder",
-        "send_window",
-        "recv_window",
-        "buffer",
-        "partial",
-        "frames",
-        "written",
-        "unflushed",
-        "now",
-        "heard_at",
-        "wake",
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        (
+            "setup status peer control streams live next_ref ready encoder decoder send_window recv_window buffer "
+            "partial frames written unflushed now heard_at wake"
+        ).split()
     )
-    __match_args__: ClassVar[tuple[str, ...]] = (
-        "setup",
-        "status",
-        "peer",
-        "control",
-        "streams",
-        "live",
-        "next_ref",
-        "ready",
-        "encoder",
-        "decoder",
-        "send_window",
-        "recv_window",
-        "buffer",
-        "partial",
-        "frames",
-        "written",
-        "unflushed",
-        "now",
-        "heard_at",
-        "wake",
-    )
+    __slots__ = __match_args__
 
     def __init__(
         self,
@@ -269,32 +213,7 @@ class HTTP2Connection(Value):
 class Draft:
     """One verb's working copy: made by the verb, finished by it, never seen outside."""
 
-    __slots__ = (
-        "owner",
-        "out",
-        "events",
-        "leaves",
-        "setup",
-        "status",
-        "peer",
-        "control",
-        "streams",
-        "live",
-        "next_ref",
-        "ready",
-        "encoder",
-        "decoder",
-        "send_window",
-        "recv_window",
-        "buffer",
-        "partial",
-        "frames",
-        "written",
-        "unflushed",
-        "now",
-        "heard_at",
-        "wake",
-    )
+    __slots__ = ("owner", "out", "events", "leaves", *HTTP2Connection.__match_args__)
 
     def __init__(self, conn: HTTP2Connection, now: float) -> None:
         self.owner: object = object()

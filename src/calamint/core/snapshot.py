@@ -10,42 +10,13 @@ from calamint.core.value import INFINITY, NEVER, Value
 class RequestSnapshot(Value):
     """One request: where it stands, what it waits for, for how long, and which clock runs. Times in seconds."""
 
-    __slots__ = (
-        "ref",
-        "method",
-        "target",
-        "state",
-        "waits_for",
-        "age",
-        "silence",
-        "clock",
-        "left",
-        "status",
-        "received",
-        "unread",
-        "sent",
-        "queued",
-        "send_window",
-        "recv_window",
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        (
+            "ref method target state waits_for age silence clock left status received unread sent queued "
+            "send_window recv_window"
+        ).split()
     )
-    __match_args__: ClassVar[tuple[str, ...]] = (
-        "ref",
-        "method",
-        "target",
-        "state",
-        "waits_for",
-        "age",
-        "silence",
-        "clock",
-        "left",
-        "status",
-        "received",
-        "unread",
-        "sent",
-        "queued",
-        "send_window",
-        "recv_window",
-    )
+    __slots__ = __match_args__
 
     def __init__(
         self,
@@ -88,38 +59,13 @@ class RequestSnapshot(Value):
 class Snapshot(Value):
     """One connection: its requests, its slots, its windows, and how long the peer has been silent. Times in seconds."""
 
-    __slots__ = (
-        "protocol",
-        "origin",
-        "status",
-        "requests",
-        "unsent",
-        "unconfirmed",
-        "limit",
-        "capacity",
-        "silence",
-        "ping",
-        "send_window",
-        "recv_window",
-        "unflushed",
-        "written",
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        (
+            "protocol origin status requests unsent unconfirmed limit capacity silence ping send_window "
+            "recv_window unflushed written"
+        ).split()
     )
-    __match_args__: ClassVar[tuple[str, ...]] = (
-        "protocol",
-        "origin",
-        "status",
-        "requests",
-        "unsent",
-        "unconfirmed",
-        "limit",
-        "capacity",
-        "silence",
-        "ping",
-        "send_window",
-        "recv_window",
-        "unflushed",
-        "written",
-    )
+    __slots__ = __match_args__
 
     def __init__(
         self,

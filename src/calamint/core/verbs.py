@@ -8,10 +8,11 @@ never raises; what breaks HTTP on this side raises LocalProtocolError, and then 
 from calamint.core import http1, http2
 from calamint.core.errors import UnsupportedProtocol
 from calamint.core.events import Event
-from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
+from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Exchange, Settings
 from calamint.core.http1 import HTTP1Connection
-from calamint.core.http2_state import HTTP2Connection
+from calamint.core.http2_state import CLOSED, HTTP2Connection
 from calamint.core.snapshot import Snapshot
+from calamint.core.streams import find_stream
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, Fields
 
@@ -109,14 +110,17 @@ def close(conn: Connection, now: float) -> Step:
     return http1.close(conn, now)
 
 
-def closed(conn: Connection, now: float, unsent: int = 0, clean: bool = False) -> tuple[Connection, list[Event]]:
-    """The transport ended; the last `unsent` bytes of the output never left; `clean` after an orderly end of the stream.
+def closed(
+    conn: Connection, now: float, unsent: int = 0, clean: bool = False, reason: str = ""
+) -> tuple[Connection, list[Event]]:
+    """The transport ended; the last `unsent` bytes of the output never left.
 
-    Requests whose head never left fail as unprocessed (RFC 9113 §8.7).
+    `clean` after an orderly end, `reason` in words after another. Requests whose head never left fail as unprocessed
+    (RFC 9113 §8.7); an HTTP/1.1 response that is read until the connection closes is complete if that was orderly.
     """
     if isinstance(conn, HTTP2Connection):
-        return http2.closed(conn, now, unsent, clean)
-    return http1.closed(conn, now, unsent, clean)
+        return http2.closed(conn, now, unsent, clean, reason)
+    return http1.closed(conn, now, unsent, clean, reason)
 
 
 def capacity(conn: Connection) -> int:
@@ -129,6 +133,39 @@ def capacity(conn: Connection) -> int:
 def wants_read(conn: Connection) -> bool:
     """Whether a driver should read: not while content of an HTTP/1.1 response waits unread up to the stream window."""
     return isinstance(conn, HTTP2Connection) or http1.wants_read(conn)
+
+
+def protocol(conn: Connection) -> str:
+    """As ALPN names it: "h2" or "http/1.1"."""
+    return "h2" if isinstance(conn, HTTP2Connection) else "http/1.1"
+
+
+def is_closed(conn: Connection) -> bool:
+    """Whether nothing more can be sent or received."""
+    return conn.status == CLOSED
+
+
+def in_flight(conn: Connection) -> int:
+    """How many requests have not ended."""
+    return conn.live if isinstance(conn, HTTP2Connection) else len(conn.requests)
+
+
+def is_live(conn: Connection, ref: int) -> bool:
+    """Whether this request has not ended."""
+    return find(conn, ref) is not None
+
+
+def queued(conn: Connection, ref: int) -> int:
+    """Bytes of this request's content that wait in the value; 0 when it is over."""
+    exchange = find(conn, ref)
+    return 0 if exchange is None or exchange.upload is None else exchange.upload.queued
+
+
+def find(conn: Connection, ref: int) -> Exchange | None:
+    """This request's record, or None when it is over."""
+    if isinstance(conn, HTTP2Connection):
+        return find_stream(conn.streams, ref)
+    return http1.find(conn, ref)
 
 
 def snapshot(conn: Connection, now: float) -> Snapshot:

@@ -1,0 +1,5 @@
+import sys
+
+from calamint.cli import main
+
+sys.exit(main())

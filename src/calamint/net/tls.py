@@ -1,0 +1,120 @@
+"""TLS for both drivers: a context from a few words, and TLS over memory BIOs, so that one read drains many records."""
+
+import os
+import ssl
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+READ_SIZE: Final = 256 * 1024
+
+Verify = bool | str | os.PathLike[str] | ssl.SSLContext
+Cert = str | os.PathLike[str] | tuple[str, str] | tuple[str, str, str]
+
+
+def make_context(
+    verify: Verify = True, cert: Cert | None = None, alpn: Sequence[str] = ("h2", "http/1.1")
+) -> ssl.SSLContext:
+    """A client's TLS context: TLS 1.2 or later, certificates checked against the system's trust store.
+
+    `verify`: True; a file or directory of CA certificates (PEM) to trust instead; False, written out, to check nothing;
+    or a context of your own, which is used as it is but for its ALPN protocols. `cert`: a client certificate (PEM), or
+    (certificate, key) or (certificate, key, password). SSL_CERT_FILE and SSL_CERT_DIR replace the system's store, and
+    SSLKEYLOGFILE names a file for the secrets, where the environment sets them.
+    """
+    if isinstance(verify, ssl.SSLContext):
+        context = verify
+    elif verify is True:
+        context = default_context()
+    elif verify is False:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif isinstance(verify, str | os.PathLike) and os.fspath(verify):
+        path = os.fspath(verify)
+        is_directory = os.path.isdir(path)
+        context = ssl.create_default_context(
+            cafile=None if is_directory else path, capath=path if is_directory else None
+        )
+    else:
+        raise TypeError(f"verify={verify!r}: write True, False, a path of CA certificates, or an ssl.SSLContext")
+    if context is not verify:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if isinstance(cert, tuple):
+        context.load_cert_chain(*cert)
+    elif cert is not None:
+        context.load_cert_chain(cert)
+    context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def default_context() -> ssl.SSLContext:
+    """Certificates checked against the system's own store: OpenSSL's paths on Linux, the platform's service elsewhere."""
+    if sys.platform == "linux" or "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ:
+        return ssl.create_default_context()
+    import truststore
+
+    context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if "SSLKEYLOGFILE" in os.environ:
+        context.keylog_filename = os.environ["SSLKEYLOGFILE"]
+    return context
+
+
+class TLSPipe:
+    """TLS without a socket: what came in goes to `feed`, what has to go out is taken from `sealed`."""
+
+    def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
+        """`server_hostname`: for SNI and the certificate; a trailing dot is no part of it, an address is never in SNI."""
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        self.ended = False  # nothing more can be read
+        self.clean = False  # … because the peer said so (close_notify), and not because the transport broke
+        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=server_hostname.rstrip("."))
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Bytes from the transport; none means that it ended."""
+        if data:
+            self.incoming.write(data)
+        else:
+            self.incoming.write_eof()
+
+    def sealed(self) -> bytes:
+        """Bytes for the transport."""
+        return self.outgoing.read()
+
+    def handshake(self) -> bool:
+        """Goes on with the handshake; True when it is done. Raises ssl.SSLError, then `sealed` holds the alert."""
+        try:
+            self.object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def open(self) -> bytes:
+        """All the plaintext that has come."""
+        parts: list[bytes] = []
+        try:
+            while True:
+                part = self.object.read(READ_SIZE)
+                if not part:
+                    self.ended = self.clean = True
+                    break
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.ended = self.clean = True
+        except ssl.SSLError:  # an end without close_notify, a bad record, an alert
+            self.ended = True
+        return b"".join(parts)
+
+    def seal(self, data: bytes) -> None:
+        """Encrypts all of `data`: it is in `sealed` now."""
+        self.object.write(data)
+
+    def end(self) -> None:
+        """Says close_notify; what the peer answers is not waited for."""
+        try:
+            self.object.unwrap()
+        except ssl.SSLError:
+            pass
