@@ -346,9 +346,9 @@ class Exchange(Value):
         subject = f"{self.method} {self.target}"
         if name == "total":
             allowed = self.deadline - self.opened_at
-            advice = "to bound silence instead of the whole, write Timeout(idle=…)"
+            advice = "to bound silence instead of the whole, set the idle clock"
             return Failure(
-                "DeadlineExceeded", -1, f"{subject}: {age:.2f} s in all (total={allowed:g}), {last}; {advice}"
+                "DeadlineExceeded", -1, f"{subject}: {age:.2f} s in all (total={allowed:.4g}), {last}; {advice}"
             )
         if name == "write" and self.upload is not None:
             stuck = f"{self.upload.queued} bytes of content unsent, none moved for {now - self.upload.moved_at:.2f} s"

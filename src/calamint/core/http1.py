@@ -19,16 +19,15 @@ from calamint.core.exchange import (
     Settings,
     Upload,
 )
-from calamint.core.fields import CONNECTION_FIELDS, check_fields, check_target
+from calamint.core.fields import CONNECTION_FIELDS, check_fields
 from calamint.core.http1_parse import CRLF, fault
 from calamint.core.snapshot import Snapshot, snap_request
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, NEVER, Fields, Value
 
-# The status of a connection, by the numbers of HTTP/2, which has "draining" between them.
+# The status of a connection, by the numbers of HTTP/2.
 OPEN: Final = 0
 CLOSED: Final = 2
-
 STATUS_NAMES: Final = ("open", "draining", "closed")
 
 # What the next byte belongs to. What has been read of a head or of trailers ends with the empty line.
@@ -49,23 +48,11 @@ FORBIDDEN_TRAILERS: Final = CONNECTION_FIELDS.union(
     b"authorization content-encoding content-length content-range content-type host te trailer".split()
 )
 
+# What a connection consists of, and its draft.
 PARTS: Final = (
-    "setup",
-    "status",
-    "requests",
-    "next_ref",
-    "last_ref",
-    "reading",
-    "left",
-    "interims",
-    "buffer",
-    "written",
-    "unflushed",
-    "now",
-    "heard_at",
-    "wake",
-)
-"""What a connection consists of, and a draft too."""
+    "setup", "status", "requests", "next_ref", "last_ref", "reading", "left", "interims", "buffer", "written", "unflushed",
+    "now", "heard_at", "wake",
+)  # fmt: skip
 
 
 @final
@@ -181,18 +168,16 @@ class Draft:
             self.wake = wake
         return twin
 
-    def end(self, failure: Failure | None, sent: int) -> None:
-        """The connection is over: every request fails; those whose head ends after `sent` in the output never left.
+    def fail(self, failure: Failure, sent: int) -> None:
+        """The connection ends and every request fails; those whose head ends after `sent` in the output never left."""
+        for record in self.requests:
+            unsent = record.head_offset > sent
+            own = Failure(failure.kind, failure.code, failure.message, record.ref, unsent)
+            self.events.append(events.RequestFailed(record.ref, own))
+        self.end(failure)
 
-        None ends it in good order, and then no request is outstanding.
-        """
-        if failure is not None:
-            for record in self.requests:
-                ref = record.ref
-                unprocessed = record.head_offset > sent
-                self.events.append(
-                    events.RequestFailed(ref, Failure(failure.kind, failure.code, failure.message, ref, unprocessed))
-                )
+    def end(self, failure: Failure | None) -> None:
+        """Nothing more can be sent or received, and nothing of what was is kept."""
         self.requests = ()
         self.status = CLOSED
         self.reading = STATUS_LINE
@@ -246,27 +231,15 @@ def request(
         raise LocalProtocolError(f"the connection is {STATUS_NAMES[conn.status]}: it takes no new requests")
     if conn.requests:
         raise AtCapacity(f"no slot is free: request {conn.requests[0].ref} is outstanding, and one is allowed")
-    check_target(target)
-    head = http1_parse.encode_request(method, conn.setup.host, fields)
-    length = head.length
-    size = 0 if content is None else len(content)
-    framing = CRLF
-    if length < 0 and not head.chunked:  # the caller has not said where the content ends
-        if not end:
-            framing = b"Transfer-Encoding: chunked\r\n\r\n"
-        elif content is not None:
-            framing = b"Content-Length: %d\r\n\r\n" % size
-            length = size
-        else:
-            length = 0
+    size = -1 if content is None else len(content)
+    head, length, closes = http1_parse.encode_request(method, target, conn.setup.host, fields, size, end)
     draft = Draft(conn, now)
     ref = draft.next_ref
-    start = b"".join((head.before, target.encode("ascii"), head.after, framing))
-    draft.out.append(start)
     draft.next_ref = ref + 1
-    if head.closes:
+    draft.out.append(head)
+    if closes:
         draft.last_ref = ref
-    offset = draft.written + len(start)
+    offset = draft.written + len(head)
     record = Exchange(
         ref, method, target, LOCAL_AWAITING, clocks, deadline, offset, None, -1, 0, 0, 0, draft.now, draft.now
     )
@@ -275,11 +248,11 @@ def request(
     wake = min(deadline, draft.now + clocks.shortest)
     if wake < draft.wake:
         draft.wake = wake
-    if not end or size or length:
+    if content or length or not end:
         record.state = OPEN_AWAITING
         record.sent_at = NEVER
         record.upload = Upload(left=length)
-        if end or size:
+        if content or end:
             give(draft, record, content or b"", end, ())
         pump(draft, record)
     next_conn, data, _ = draft.finish()
@@ -359,7 +332,7 @@ def receive(conn: HTTP1Connection, data: bytes, now: float) -> Step:
     try:
         recv_bytes(draft, data)
     except ConnectionFault as broken:
-        draft.end(Failure("RemoteProtocolError", -1, broken.reason), draft.written)
+        draft.fail(Failure("RemoteProtocolError", -1, broken.reason), draft.written)
     return draft.finish()
 
 
@@ -400,8 +373,8 @@ def recv_head(draft: Draft, data: bytes, searched: int) -> int:
         if draft.reading == STATUS_LINE and http1_parse.check_status_line(data, searched):
             draft.reading = FIELD_LINES
         if draft.reading == FIELD_LINES:
-            section = data.find(b"\n") + 1  # that is not far: it ends the status line
-            check_room(len(data) - section, settings)
+            size = len(data) - data.find(b"\n") - 2  # at least; the LF is not far, it ends the status line
+            http1_parse.check_section(size, 0, settings.max_field_section, settings.max_fields)
         return 0
     head = http1_parse.decode_head(data[: cut + 2], settings.max_field_section, settings.max_fields)
     record = draft.requests[0]
@@ -433,12 +406,6 @@ def recv_head(draft: Draft, data: bytes, searched: int) -> int:
         draft.reading = SIZED
         record.expected = framing
     return start
-
-
-def check_room(size: int, settings: Settings) -> None:
-    """Raises where a section can be seen to be above our limit although its end, two CRLF but for a byte, is not here."""
-    if size - 1 > settings.max_field_section:
-        raise http1_parse.oversize(settings.max_field_section, settings.max_fields)
 
 
 def recv_interim(draft: Draft, record: Exchange, head: http1_parse.ResponseHead) -> None:
@@ -507,7 +474,7 @@ def recv_trailers(draft: Draft, data: bytes, searched: int) -> int:
         return 2
     cut = data.find(EMPTY_LINE, searched)
     if cut < 0:
-        check_room(len(data), settings)
+        http1_parse.check_section(len(data) - 1, 0, settings.max_field_section, settings.max_fields)
         return 0
     fields = http1_parse.decode_fields(data[: cut + 2], settings.max_field_section, settings.max_fields)
     draft.events.append(events.TrailersReceived(record.ref, fields))
@@ -521,10 +488,7 @@ def recv_end(draft: Draft, record: Exchange) -> None:
     draft.requests = draft.requests[1:]
     draft.reading = STATUS_LINE
     if record.ref == draft.last_ref or record.state == OPEN_AWAITING or record.state == OPEN_RECEIVING:
-        draft.end(None, 0)
-
-
-# The rest
+        draft.end(None)
 
 
 def consume(conn: HTTP1Connection, ref: int, size: int, now: float) -> Step:
@@ -547,7 +511,7 @@ def cancel(conn: HTTP1Connection, ref: int, now: float) -> Step:
     if record is None:
         return conn, b"", []
     draft = Draft(conn, now)
-    draft.end(Failure("StreamClosed", -1, f"{record.method} {record.target}: cancelled by its caller"), draft.written)
+    draft.fail(Failure("StreamClosed", -1, f"{record.method} {record.target}: cancelled by its caller"), draft.written)
     return draft.finish()
 
 
@@ -577,7 +541,7 @@ def handle_timeout(conn: HTTP1Connection, now: float) -> Step:
     for record in draft.requests:
         due = record.due()
         if due <= draft.now:
-            draft.end(record.overdue(draft.now), draft.written)
+            draft.fail(record.overdue(draft.now), draft.written)
             break
         if due < draft.wake:
             draft.wake = due
@@ -589,7 +553,7 @@ def close(conn: HTTP1Connection, now: float) -> Step:
     if conn.status == CLOSED:
         return conn, b"", []
     draft = Draft(conn, now)
-    draft.end(Failure("StreamClosed", -1, "the connection was closed by this side"), draft.written)
+    draft.fail(Failure("StreamClosed", -1, "the connection was closed by this side"), draft.written)
     return draft.finish()
 
 
@@ -606,9 +570,9 @@ def closed(
     elif conn.requests:
         how = "the peer closed the connection" if clean else "the connection broke"
         detail = f"; {reason}" if reason else ""
-        draft.end(Failure("ReadError", -1, f"{how} {missing(conn)} (RFC 9112 §8{detail})"), conn.written - unsent)
+        draft.fail(Failure("ReadError", -1, f"{how} {missing(conn)} (RFC 9112 §8{detail})"), conn.written - unsent)
     else:
-        draft.end(None, 0)
+        draft.end(None)
     next_conn, _, happened = draft.finish()
     return next_conn, happened
 
@@ -619,13 +583,11 @@ def missing(conn: HTTP1Connection) -> str:
     if reading == SIZED:
         return f"{conn.requests[0].expected} bytes short of its content-length"
     if reading == CHUNK_DATA:
-        return f"{conn.left} bytes short of a chunk's end, and before the last chunk"
-    if reading == CHUNK_SIZE or reading == CHUNK_END:
-        return "before the last chunk"
-    if reading == TRAILERS:
-        return "before the end of the trailers"
+        return f"{conn.left} bytes short of a chunk, and before the last one"
     if reading == UNTIL_CLOSE:
         return "within content that only an orderly end completes"
+    if reading != STATUS_LINE and reading != FIELD_LINES:
+        return "before the end of the last chunk and its trailers"
     return "within the head of the response" if conn.buffer else "before the response came"
 
 

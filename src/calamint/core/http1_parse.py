@@ -8,7 +8,7 @@ import re
 from typing import ClassVar, Final, final
 
 from calamint.core.errors import ConnectionFault, LocalProtocolError
-from calamint.core.fields import EDGES, TOKEN, check_fields, check_method, find_length, parse_length
+from calamint.core.fields import EDGES, TOKEN, check_fields, check_method, check_target, find_length, parse_length
 from calamint.core.value import SECRET_FIELDS, Fields, Value
 
 CRLF: Final = b"\r\n"
@@ -21,7 +21,8 @@ CHUNK_DIGITS: Final = 16
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'  # RFC 9110 §5.6.4
 CHUNK_LINE: Final = re.compile(
-    rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*\r\n" % (TOKEN.pattern, TOKEN.pattern, QUOTED)
+    rb"([0-9A-Fa-f]{1,%d})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*\r\n"
+    % (CHUNK_DIGITS, TOKEN.pattern, TOKEN.pattern, QUOTED)
 )
 
 FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
@@ -44,7 +45,7 @@ LINE_SIZE: Final = 256  # nor are longer lines
 REQUEST_MEMO: Final = 256
 HEAD_MEMO: Final = 512
 HEAD_SIZE: Final = 2048  # nor are longer heads
-MEMO_FIELDS: Final = 64
+MEMO_FIELDS: Final = 64  # or of more lines
 MEMO_SECTION: Final = HEAD_SIZE + 32 * MEMO_FIELDS  # whoever allows this much allows all that is remembered
 
 
@@ -113,16 +114,40 @@ def fault(reason: str) -> ConnectionFault:
     return ConnectionFault(-1, reason)
 
 
-def oversize(limit: int, most: int) -> ConnectionFault:
-    """A field section above our limits: the same words however much of it has come."""
-    return fault(f"a field section above our limits: allowed are {limit} bytes (32 for each field) and {most} fields")
+def check_section(size: int, count: int, limit: int, most: int) -> None:
+    """Raises for a field section above our limits, in the same words however much of it has come."""
+    if size + 32 * count > limit or count > most:
+        raise fault(f"a field section above our limits: allowed are {limit} bytes (32 a field) and {most} fields")
 
 
 # §3 request line, and the fields that go with it
 
 
-def encode_request(method: str, host: bytes, fields: Fields) -> RequestHead:
-    """A request's head but for its target, checked: nothing that is passed here can end it early (§3.2, §5)."""
+def encode_request(
+    method: str, target: str, host: bytes, fields: Fields, size: int, end: bool
+) -> tuple[bytes, int, bool]:
+    """A request's head, the length of its content or -1 for chunks, and whether the connection ends with it (§3, §6).
+
+    `size` bytes of content are known, -1 for none, and with `end` they are all. Where the caller's fields do not say how
+    the content is framed, one more does.
+    """
+    check_target(target)
+    head = encode_around(method, host, fields)
+    length = head.length
+    framing = CRLF
+    if length < 0 and not head.chunked:
+        if not end:
+            framing = b"Transfer-Encoding: chunked\r\n\r\n"
+        elif size >= 0:
+            framing = b"Content-Length: %d\r\n\r\n" % size
+            length = size
+        else:
+            length = 0
+    return b"".join((head.before, target.encode("ascii"), head.after, framing)), length, head.closes
+
+
+def encode_around(method: str, host: bytes, fields: Fields) -> RequestHead:
+    """A request's head but for its target, checked: nothing that is passed here can end it early. What recurs is kept."""
     global requests, old_requests
     key = (method, host, fields)
     head = requests.get(key)
@@ -166,7 +191,7 @@ def encode_fields(before: bytes, host: tuple[bytes, bytes], fields: Fields) -> R
         raise LocalProtocolError("transfer-encoding together with content-length (RFC 9112 §6.2)")
     if codings and decode_codings(b",".join(codings)) != CHUNKED:
         # "the sender MUST apply chunked as the final transfer coding", and "MUST NOT apply [it] more than once" (§6.1)
-        raise LocalProtocolError(f"transfer-encoding {b', '.join(codings)!r} does not end in the only `chunked` (§6.1)")
+        raise LocalProtocolError(f"transfer-encoding {b', '.join(codings)!r} must end in one chunked (RFC 9112 §6.1)")
     after = [b" HTTP/1.1\r\n", *[b"%b: %b\r\n" % field for field in (host, *kept)]]
     return RequestHead(before, b"".join(after), length, bool(codings), b"close" in options)
 
@@ -221,8 +246,7 @@ def decode_fields(section: bytes, limit: int, most: int) -> Fields:
     """A field section, each line with its CRLF (§5): names lowered, values without white space at their ends."""
     parts = section.split(CRLF)
     parts.pop()
-    if len(section) + 32 * len(parts) > limit or len(parts) > most:
-        raise oversize(limit, most)
+    check_section(len(section), len(parts), limit, most)
     fields: list[tuple[bytes, bytes]] = []
     known = lines
     for line in parts:
@@ -298,7 +322,7 @@ def decode_head(data: bytes, limit: int, most: int) -> ResponseHead:
     fields = decode_fields(data[section:], limit, most)
     named = dict(fields)
     head = decode_framing(decode_status_line(data[:section]), fields, named)
-    if remembers and len(fields) <= MEMO_FIELDS and SECRET_FIELDS.isdisjoint(named):
+    if remembers and data.count(CRLF) <= MEMO_FIELDS and SECRET_FIELDS.isdisjoint(named):
         if len(heads) >= HEAD_MEMO:
             old_heads = heads
             heads = {}
@@ -321,9 +345,7 @@ def decode_framing(first: StatusLine, fields: Fields, named: dict[bytes, bytes])
         codings = join(fields, named, b"transfer-encoding")
         coding = decode_codings(codings)
         if coding == BAD_CODING:
-            raise fault(
-                f"transfer-encoding {codings[:80]!r} is no list of codings with one `chunked` (RFC 9112 §6.1, §7)"
-            )
+            raise fault(f"transfer-encoding {codings[:80]!r} is no list of codings with one chunked (RFC 9112 §6.1)")
         if length >= 0:
             raise fault("transfer-encoding together with content-length (RFC 9112 §6.3)")
         if not first.minor:
@@ -368,18 +390,18 @@ def decode_options(value: bytes) -> list[bytes]:
 
 def decode_codings(value: bytes) -> int:
     """Which coding a Transfer-Encoding names last (§6.1). `chunked` has no parameters and stands once (§7.1)."""
-    names: list[bytes] = []
+    codings: list[bytes] = []
     plain = True
     for part in value.lower().split(b","):
         name, semicolon, _ = part.partition(b";")
         name = name.strip(EDGES)
         if name or semicolon:  # "MUST parse and ignore a reasonable number of empty list elements" (RFC 9110 §5.6.1.2)
             plain = plain and TOKEN.fullmatch(name) is not None and not (semicolon and name == b"chunked")
-            names.append(name)
+            codings.append(name)
     # A quoted parameter could hide a comma; no coding that is registered has one.
-    if not names or not plain or b'"' in value or names.count(b"chunked") > 1:
+    if not codings or not plain or b'"' in value or codings.count(b"chunked") > 1:
         return BAD_CODING
-    return CHUNKED if names[-1] == b"chunked" else OTHER_CODING
+    return CHUNKED if codings[-1] == b"chunked" else OTHER_CODING
 
 
 def body_framing(method: str, head: ResponseHead) -> int:

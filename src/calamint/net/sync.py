@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Final
 
@@ -29,6 +29,9 @@ from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 READ_SIZE: Final = 256 * 1024
 SEAL_SIZE: Final = 64 * 1024  # plaintext encrypted at a time: what has not left is known to that grain
+
+Tap = Callable[[str, bytes], None]
+"""Is called with ">" and every piece of output, and with "<" and every piece of input, TLS taken off."""
 
 Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 
@@ -123,8 +126,9 @@ class Connection:
     time may use it. Content counts as consumed when its event is taken.
     """
 
-    def __init__(self, wire: Wire, value: core.Connection, data: bytes) -> None:
+    def __init__(self, wire: Wire, value: core.Connection, data: bytes, tap: Tap | None = None) -> None:
         self._wire = wire
+        self._tap = tap
         self._state: tuple[core.Connection, bytes] = (value, data)  # replaced by one assignment
         self._inbox: deque[core.Event] = deque()
         self._marked = False  # bytes have moved and are not recorded yet: whatever interrupts that condemns us
@@ -343,6 +347,8 @@ class Connection:
     def _step(self, value: core.Connection, out: bytes, events: Iterable[core.Event]) -> None:
         """A verb's result is recorded, and the mark taken away."""
         self._state = (value, self._state[1] + out if out else self._state[1])
+        if out and self._tap is not None:
+            self._tap(">", out)
         self._inbox.extend(events)
         self._marked = False
 
@@ -402,6 +408,8 @@ class Connection:
             self._end(False, error.strerror or str(error))
             return
         if data:
+            if self._tap is not None:
+                self._tap("<", data)
             self._step(*core.receive(self._state[0], data, time.monotonic()))
             if core.is_closed(self._state[0]):
                 self._hang_up()
@@ -510,12 +518,14 @@ def connect(
     sock: socket.socket | None = None,
     server_hostname: str | None = None,
     settings: core.Settings = SETTINGS,
+    tap: Tap | None = None,
 ) -> Connection:
     """A connection to the URL's origin; its path is not used. Blocks for at most `timeout` seconds: DNS, TCP and TLS.
 
     https asks by ALPN for what `http1` and `http2` allow; http is HTTP/1.1, or HTTP/2 by prior knowledge with `http1=False`
     (RFC 9113 §3.3). `verify` and `cert`: see `calamint.net.tls.make_context`. `uds`: a Unix domain socket to connect to
-    instead; `sock`: a connected socket to use. `server_hostname`: the name in the certificate, if not the URL's host.
+    instead; `sock`: a connected socket to use. `server_hostname`: the name in the certificate, if not the URL's host. `tap`:
+    is called with ">" and every piece of output, with "<" and every piece of input, TLS taken off.
     Raises InvalidURL, UnsupportedProtocol, ConnectError, ConnectTimeout.
     """
     origin = read_url(url).origin
@@ -538,7 +548,9 @@ def connect(
             if protocol not in wanted:
                 raise ConnectError(f"the server speaks {protocol} where {' or '.join(wanted)} was asked for")
         value, data = core.connect(protocol, origin, settings, time.monotonic())
-        connection = Connection(Wire(sock, tls), value, data)
+        if tap is not None:
+            tap(">", data)
+        connection = Connection(Wire(sock, tls), value, data, tap)
         connection._write()
     except BaseException:
         sock.close()

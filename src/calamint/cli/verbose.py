@@ -1,0 +1,117 @@
+"""What `-v` shows: frames, heads and events, with their times, in colour on a terminal."""
+
+import os
+import sys
+import time
+
+from calamint import core
+from calamint.core import frames
+from calamint.core.errors import error_name
+from calamint.core.value import SECRET_FIELDS, Fields
+
+COLOURS = {">": "36", "<": "32", "*": "33", "!": "31"}
+FLAGS = ((frames.END_STREAM, "END_STREAM"), (frames.END_HEADERS, "END_HEADERS"), (frames.PADDED, "PADDED"))
+
+
+class Verbose:
+    """Writes a line for each frame, and for each event, on stderr."""
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.protocol = ""
+        self.buffers = {">": b"", "<": b""}
+        self.colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+    def line(self, mark: str, text: str) -> None:
+        """One line: its time in seconds since the start, who spoke, and what."""
+        stamp = f"{time.monotonic() - self.started:8.3f}"
+        line = f"{stamp} {mark} {text}"
+        sys.stderr.write(f"\x1b[{COLOURS[mark]}m{line}\x1b[0m\n" if self.colour else f"{line}\n")
+
+    def connected(self, protocol: str) -> None:
+        """The protocol is known now, and so is what has been sent already."""
+        self.protocol = protocol
+        self.line("*", f"connected: {protocol}")
+        early, self.buffers[">"] = self.buffers[">"], b""
+        if early:
+            self.tap(">", early)
+
+    def tap(self, mark: str, data: bytes) -> None:
+        """Bytes as they went out or came in."""
+        data = self.buffers[mark] + data
+        if not self.protocol:
+            self.buffers[mark] = data
+        elif self.protocol == "h2":
+            self.buffers[mark] = self.show_frames(mark, data)
+        elif mark == ">" and b"\r\n\r\n" in data:
+            head, _, content = data.partition(b"\r\n\r\n")
+            for text in head.split(b"\r\n"):
+                name, colon, _ = text.partition(b":")
+                secret = colon and name.lower() in SECRET_FIELDS
+                self.line(mark, f"{name.decode('latin-1')}: …" if secret else text.decode("latin-1"))
+            if content:
+                self.line(mark, f"{len(content)} bytes of content")
+        else:
+            self.line(mark, f"{len(data)} bytes")
+
+    def show_frames(self, mark: str, data: bytes) -> bytes:
+        """A line for each complete frame; returns the rest."""
+        if mark == ">" and data.startswith(frames.PREFACE):
+            self.line(mark, "connection preface")
+            data = data[len(frames.PREFACE) :]
+        while len(data) >= frames.HEADER_SIZE:
+            high, low, kind, flags, ref = frames.HEADER.unpack_from(data)
+            length = high << 8 | low
+            if len(data) < frames.HEADER_SIZE + length:
+                break
+            payload = data[frames.HEADER_SIZE : frames.HEADER_SIZE + length]
+            data = data[frames.HEADER_SIZE + length :]
+            self.line(
+                mark, f"{frames.frame_name(kind):<13} stream {ref}, {length} bytes{describe(kind, flags, payload)}"
+            )
+        return data
+
+    def event(self, event: core.Event) -> None:
+        """What the connection made of it."""
+        if isinstance(event, core.ResponseReceived):
+            self.line("<", f"{event.status} {event.reason.decode('latin-1')}".rstrip())
+            self.fields(event.fields)
+        elif isinstance(event, core.InterimReceived):
+            self.line("<", f"{event.status} (interim)")
+            self.fields(event.fields)
+        elif isinstance(event, core.TrailersReceived):
+            self.line("<", "trailers")
+            self.fields(event.fields)
+        elif isinstance(event, core.RequestFailed):
+            self.line("!", f"request {event.ref} failed: {event.failure.message}")
+        elif isinstance(event, core.ResponseEnded):
+            self.line("*", f"response {event.ref} ended")
+        elif isinstance(event, core.ConnectionClosed):
+            self.line("*", "connection closed" if event.failure is None else f"closed: {event.failure.message}")
+
+    def fields(self, fields: Fields) -> None:
+        """A field section; secrets by their length only."""
+        for name, value in fields:
+            shown = f"<{len(value)} bytes>" if name.lower() in SECRET_FIELDS else value.decode("latin-1")
+            self.line("<", f"  {name.decode('latin-1')}: {shown}")
+
+
+def describe(kind: int, flags: int, payload: bytes) -> str:
+    """What a frame says besides its type, stream and length."""
+    words = ""
+    if kind in (frames.DATA, frames.HEADERS, frames.CONTINUATION):
+        names = [name for flag, name in FLAGS if flags & flag]
+        words = ", ".join(names)
+    elif kind in (frames.SETTINGS, frames.PING) and flags & frames.ACK:
+        words = "ACK"
+    elif kind == frames.SETTINGS and len(payload) % 6 == 0:
+        pairs = frames.decode_settings(payload)
+        words = ", ".join([f"{frames.SETTING_NAMES.get(name, hex(name))}={number}" for name, number in pairs])
+    elif kind == frames.WINDOW_UPDATE and len(payload) == 4:
+        words = f"+{frames.LONG.unpack(payload)[0]}"
+    elif kind == frames.RST_STREAM and len(payload) == 4:
+        words = error_name(frames.LONG.unpack(payload)[0])
+    elif kind == frames.GOAWAY and len(payload) >= 8:
+        last, code = frames.TWO_LONGS.unpack_from(payload)
+        words = f"last stream {last}, {error_name(code)}"
+    return f", {words}" if words else ""
