@@ -138,7 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"  {'client':<12}{'best us':>9}{'median us':>11}{'of pycurl':>11}\n")
     for client, values in samples.items():
         ratio = statistics.median(ours / theirs for ours, theirs in zip(values, base, strict=True))
-        sys.stdout.write(f"  {client:<12}{min(values) * 1e6:>9.1f}{statistics.median(values) * 1e6:>11.1f}{ratio:>11.2f}\n")
+        sys.stdout.write(
+            f"  {client:<12}{min(values) * 1e6:>9.1f}{statistics.median(values) * 1e6:>11.1f}{ratio:>11.2f}\n"
+        )
 
 
 if __name__ == "__main__":

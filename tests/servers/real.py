@@ -55,8 +55,8 @@ http {
         location = /unique {
             default_type text/plain;
             add_header X-Request-Id $request_id;
-            add_header X-Trace 00-$request_id-$connection-$connection_requests-$pid;
-            add_header ETag '"$msec-$connection_requests-$request_id"';
+            add_header X-Trace $connection-$connection_requests;
+            add_header ETag '"$msec-$connection-$connection_requests"';
             return 200 "unique\\n";
         }
         location ~ ^/(@proxied@)$ {

@@ -186,7 +186,6 @@ def test_unique_fields_differ_in_every_response(target: Target) -> None:
     answers = [target.fetch("/unique").fields for _ in range(5)]
     for name in ("x-request-id", "x-trace", "etag"):
         assert len({fields[name] for fields in answers}) == 5
-        assert all(len(fields[name]) >= 32 for fields in answers)
 
 
 @pytest.mark.parametrize("way", WAYS)

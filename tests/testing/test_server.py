@@ -18,6 +18,7 @@ import trustme
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
+from calamint import testing
 from calamint.core.errors import CANCEL
 from calamint.testing import (
     Action,
@@ -284,3 +285,13 @@ def test_the_pytest_fixture(tmp_path: Path) -> None:
     env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_plugin_is_cheap_and_all_names_are_there() -> None:
+    code = "import sys, calamint.testing.plugin as plugin; print(*[name for name in sys.modules if 'calamint' in name])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"calamint", "calamint.testing", "calamint.testing.plugin"}
+    homes = [name for names in testing.HOMES.values() for name in names.split()]
+    assert sorted(homes) == sorted(testing.__all__) == dir(testing)
+    assert all([getattr(testing, name) is not None for name in testing.__all__])
+    assert not hasattr(testing, "nothing")

@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from typing import BinaryIO
 
-from calamint import __version__, core
+from calamint import core
 from calamint.cli.verbose import Verbose
 from calamint.core.errors import (
     CalamintError,
@@ -116,12 +117,12 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "-v", "--verbose", action="store_true", help="show frames, heads and events with their times, on stderr"
     )
-    version = parse.add_mutually_exclusive_group()
-    version.add_argument("--http1.1", dest="http1", action="store_true", help="HTTP/1.1 only")
-    version.add_argument(
+    protocol = parse.add_mutually_exclusive_group()
+    protocol.add_argument("--http1.1", dest="http1", action="store_true", help="HTTP/1.1 only")
+    protocol.add_argument(
         "--http2", action="store_true", help="HTTP/2 only where TLS can ask for it, HTTP/1.1 over http"
     )
-    version.add_argument("--http2-prior-knowledge", dest="prior", action="store_true", help="HTTP/2 without asking")
+    protocol.add_argument("--http2-prior-knowledge", dest="prior", action="store_true", help="HTTP/2 without asking")
     parse.add_argument("--cacert", metavar="FILE", help="trust these CA certificates (PEM) instead of the system's")
     parse.add_argument("--cert", metavar="FILE", help="client certificate (PEM)")
     parse.add_argument("--key", metavar="FILE", help="its private key, if in a file of its own")
@@ -133,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--connect-timeout", metavar="SECONDS", type=seconds, default=10.0, help="DNS, TCP, TLS (default: 10)"
     )
-    parse.add_argument("--version", action="version", version=f"calamint {__version__}")
+    parse.add_argument("--version", action="version", version=f"calamint {version('calamint')}")
     return parse
 
 
@@ -199,7 +200,7 @@ def read_data(text: str) -> bytes:
 
 def make_fields(options: argparse.Namespace, url: URL, kind: str) -> list[Pair]:
     """The request's fields: defaults, unless -H replaces them or (`NAME:`) takes them away."""
-    fields = {"user-agent": f"calamint/{__version__}", "accept": "*/*"}
+    fields = {"user-agent": f"calamint/{version('calamint')}", "accept": "*/*"}
     if kind:
         fields["content-type"] = kind
     if options.json is not None:

@@ -310,9 +310,10 @@ class Exchange(Value):
         upload = self.upload
         clocks = self.clocks
         is_open = state == OPEN_AWAITING or state == OPEN_RECEIVING
+        sending = is_open and upload is not None and upload.queued > 0
         due = self.deadline
         name = "total"
-        if is_open and upload is not None and upload.queued:
+        if sending and upload is not None:
             if upload.moved_at + clocks.write < due:
                 due = upload.moved_at + clocks.write
                 name = "write"
@@ -328,7 +329,7 @@ class Exchange(Value):
                 if max(self.unread_at, self.reader_at) + clocks.reader < due:
                     due = max(self.unread_at, self.reader_at) + clocks.reader
                     name = "reader"
-            elif name != "reader" and max(self.heard_at(), self.reader_at) + clocks.idle < due:
+            elif (sending or not is_open) and max(self.heard_at(), self.reader_at) + clocks.idle < due:
                 due = max(self.heard_at(), self.reader_at) + clocks.idle
                 name = "idle"
         return due, name

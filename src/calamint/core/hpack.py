@@ -43,9 +43,13 @@ MEMO_SIZE: Final = 1024
 MEMO_STRING: Final = 256  # longer strings are not remembered
 MARK: Final = b""  # in a memo: seen once, remembered when it recurs
 
-# Raw Huffman string → string. Two generations: the older is dropped when the younger is full.
+# Two memos, of two generations each: the older is dropped when the younger is full. A Huffman-coded name → the name; a
+# literal as it stands on the wire → its field, where it is no secret and does not refer to the dynamic table.
 strings: dict[bytes, bytes] = {}
 old_strings: dict[bytes, bytes] = {}
+literals: dict[bytes, Field] = {}
+old_literals: dict[bytes, Field] = {}
+MARK_FIELD: Final[Field] = (b"", b"")
 
 
 @final
@@ -111,13 +115,9 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
     """See `decode`. Raises IndexError where the block is cut short."""
     smallest, max_size, pos = decode_updates(table, data)
     alive = list(table.entries)
-    gone = 0  # entries at the front of `alive` that have been evicted
-    size = table.size
-    while size > smallest:
-        size -= entry_size(alive[gone])
-        gone += 1
+    size = evict(alive, table.size, smallest)
+    before = len(alive)
     fields: list[Field] = []
-    inserted: list[Field] = []
     dynamic = False
     secret = False
     section = 0
@@ -129,34 +129,64 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
             pos += 1
             if index == 0x7F:
                 index, pos = decode_integer(data, pos, 0x7F)
-            field = STATIC[index] if 0 < index < FIRST_DYNAMIC else lookup(alive, gone, index)
+            if 0 < index < FIRST_DYNAMIC:
+                field = STATIC[index]
+            else:
+                dynamic = True
+                field = lookup(alive, size, max_size, index)
+            fields.append(field)
             section += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+            continue
+        # A literal whose index and lengths are short is known by its octets, if it has come before.
+        stop = pos + 1
+        if byte == 0x40 or byte & 0xEF == 0:
+            stop += 1 + (data[stop] & 0x7F)
+        if stop < end:
+            stop += 1 + (data[stop] & 0x7F)
+        raw = data[pos:stop]
+        field = literals.get(raw, MARK_FIELD)
+        if field is not MARK_FIELD:
+            pos = stop
         else:
-            field, index, pos = decode_literal(data, pos, byte, alive, gone)
-            cost = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
-            section += cost
+            field, index, pos = decode_literal(data, pos, byte, alive, size, max_size)
             if byte & 0xF0 == 0x10 or field[0] in SECRET_FIELDS:
                 secret = True
-            if byte >= 0x40:  # §6.2.1: literal with incremental indexing
-                alive.append(field)
-                inserted.append(field)
-                size += cost
-                while size > max_size:  # §4.4: an entry larger than the table empties it
-                    size -= entry_size(alive[gone])
-                    gone += 1
-        if index >= FIRST_DYNAMIC:
-            dynamic = True
-        if section <= max_section and len(fields) < max_fields:
-            fields.append(field)
-        else:
-            section = max_section + 1
-    if inserted or gone or max_size != table.max_size or table.must_update:
-        table = DecoderTable(tuple(alive[gone:]), size, max_size, table.limit)
-    oversize = section > max_section
-    return Block(() if oversize else tuple(fields), table, tuple(inserted), dynamic, secret, oversize)
+            elif index >= FIRST_DYNAMIC:
+                dynamic = True
+            elif pos == stop:
+                remember_literal(raw, field)
+        fields.append(field)
+        cost = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+        section += cost
+        if byte >= 0x40:  # §6.2.1: literal with incremental indexing
+            alive.append(field)
+            size += cost
+    inserted = tuple(alive[before:])
+    if inserted or before != len(table.entries) or max_size != table.max_size or table.must_update:
+        size = evict(alive, size, max_size)
+        table = DecoderTable(tuple(alive), size, max_size, table.limit)
+    oversize = section > max_section or len(fields) > max_fields
+    return Block(() if oversize else tuple(fields), table, inserted, dynamic, secret, oversize)
 
 
-def decode_literal(data: bytes, pos: int, byte: int, alive: list[Field], gone: int) -> tuple[Field, int, int]:
+def evict(alive: list[Field], size: int, max_size: int) -> int:
+    """The oldest entries leave until the rest fits (§4.3, §4.4); an entry larger than the table empties it. The new size.
+
+    Done once for a block, and where it refers to the table: what is left is the same, since entries leave in their order.
+    """
+    gone = 0
+    while size > max_size:
+        field = alive[gone]
+        size -= len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+        gone += 1
+    if gone:
+        del alive[:gone]
+    return size
+
+
+def decode_literal(
+    data: bytes, pos: int, byte: int, alive: list[Field], size: int, max_size: int
+) -> tuple[Field, int, int]:
     """A literal field, the index of its name or 0, and where it ends (§6.2)."""
     if 0x20 <= byte < 0x40:
         raise ConnectionFault(COMPRESSION_ERROR, "a table size update after the beginning of a block (§4.2)")
@@ -168,9 +198,20 @@ def decode_literal(data: bytes, pos: int, byte: int, alive: list[Field], gone: i
     if index == 0:
         name, pos = decode_string(data, pos, True)
     else:
-        name = STATIC[index][0] if index < FIRST_DYNAMIC else lookup(alive, gone, index)[0]
-    value, pos = decode_string(data, pos, byte & 0xF0 != 0x10 and name not in SECRET_FIELDS)
+        name = STATIC[index][0] if index < FIRST_DYNAMIC else lookup(alive, size, max_size, index)[0]
+    value, pos = decode_string(data, pos, False)
     return (name, value), index, pos
+
+
+def remember_literal(raw: bytes, field: Field) -> None:
+    """A literal is remembered once it recurs."""
+    global literals, old_literals
+    if len(raw) > MEMO_STRING:
+        return
+    if len(literals) >= MEMO_SIZE:
+        old_literals = literals
+        literals = {}
+    literals[raw] = field if raw in literals or raw in old_literals else MARK_FIELD
 
 
 def insert(table: DecoderTable, inserted: tuple[Field, ...]) -> DecoderTable:
@@ -193,10 +234,14 @@ def entry_size(field: Field) -> int:
     return len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
 
 
-def lookup(alive: list[Field], gone: int, index: int) -> Field:
-    """The dynamic table's entry (§2.3.3): the newest has the lowest index."""
+def lookup(alive: list[Field], size: int, max_size: int, index: int) -> Field:
+    """The dynamic table's entry (§2.3.3): the newest has the lowest index. Entries that no longer fit count as evicted."""
     place = index - FIRST_DYNAMIC + 1
-    if place <= 0 or place > len(alive) - gone:
+    oldest = 0
+    while size > max_size:
+        size -= entry_size(alive[oldest])
+        oldest += 1
+    if place <= 0 or place > len(alive) - oldest:
         raise ConnectionFault(COMPRESSION_ERROR, f"field index {index} is not in the table (§2.3.3)")
     return alive[-place]
 
@@ -237,8 +282,8 @@ def decode_integer(data: bytes, pos: int, prefix: int) -> tuple[int, int]:
         shift += 7
 
 
-def decode_string(data: bytes, pos: int, remember: bool) -> tuple[bytes, int]:
-    """A string literal, and where it ends (§5.2). A Huffman-coded one is remembered once it recurs."""
+def decode_string(data: bytes, pos: int, is_name: bool) -> tuple[bytes, int]:
+    """A string literal, and where it ends (§5.2). A Huffman-coded name is remembered once it recurs."""
     global strings, old_strings
     byte = data[pos]
     length = byte & 0x7F
@@ -251,11 +296,13 @@ def decode_string(data: bytes, pos: int, remember: bool) -> tuple[bytes, int]:
     raw = data[pos:end]
     if byte < 0x80:
         return raw, end
+    if not is_name:
+        return huffman.decode(raw), end
     known = strings.get(raw, MARK)
     if known:
         return known, end
     known = huffman.decode(raw)
-    if remember and length <= MEMO_STRING:
+    if length <= MEMO_STRING:
         if len(strings) >= MEMO_SIZE:
             old_strings = strings
             strings = {}

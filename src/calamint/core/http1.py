@@ -245,16 +245,15 @@ def request(
     )
     record.owner = draft.owner
     draft.requests = (*draft.requests, record)
-    wake = min(deadline, draft.now + clocks.shortest)
-    if wake < draft.wake:
-        draft.wake = wake
+    draft.wake = min(draft.wake, deadline, draft.now + clocks.shortest)
     if content or length or not end:
         record.state = OPEN_AWAITING
         record.sent_at = NEVER
-        record.upload = Upload(left=length)
+        upload = Upload(left=length)
+        record.upload = upload
         if content or end:
-            give(draft, record, content or b"", end, ())
-        pump(draft, record)
+            give(upload, content or b"", draft.now, end, ())
+        pump(draft, record, upload)
     next_conn, data, _ = draft.finish()
     return next_conn, data, ref
 
@@ -266,21 +265,20 @@ def send_data(
     record = find(conn, ref)
     if record is None:
         raise LocalProtocolError(f"request {ref} is over: its content is not wanted any more")
-    if record.upload is None or record.upload.ending:
-        raise LocalProtocolError(f"the content of request {ref} has been ended")
     draft = Draft(conn, now)
     record = draft.own(record)
-    give(draft, record, data, end, trailers)
-    pump(draft, record)
+    upload = record.upload
+    if upload is None or upload.ending:
+        raise LocalProtocolError(f"the content of request {ref} has been ended")
+    give(upload, data, draft.now, end, trailers)
+    record.reader_at = draft.now
+    pump(draft, record, upload)
     next_conn, out, _ = draft.finish()
     return next_conn, out
 
 
-def give(draft: Draft, record: Exchange, data: bytes, end: bool, trailers: Fields) -> None:
+def give(upload: Upload, data: bytes, now: float, end: bool, trailers: Fields) -> None:
     """Content, and perhaps its end, that now waits in the record. Raises if it breaks the declared length."""
-    upload = record.upload
-    if upload is None:
-        return
     if upload.left >= 0:
         if len(data) > upload.left or (len(data) < upload.left and (end or trailers)):
             raise LocalProtocolError(f"{len(data)} bytes where its content-length leaves {upload.left} (RFC 9110 §8.6)")
@@ -293,16 +291,12 @@ def give(draft: Draft, record: Exchange, data: bytes, end: bool, trailers: Field
             if name.lower() in FORBIDDEN_TRAILERS:
                 raise LocalProtocolError(f"the field {name!r} may not stand in trailers (RFC 9110 §6.5.1)")
         upload.trailers = trailers
-    upload.add(data, draft.now)
+    upload.add(data, now)
     upload.ending = end or bool(trailers)
-    record.reader_at = draft.now
 
 
-def pump(draft: Draft, record: Exchange) -> None:
+def pump(draft: Draft, record: Exchange, upload: Upload) -> None:
     """Hand out content while the output budget allows, in chunks where no length was declared (§7.1), and then its end."""
-    upload = record.upload
-    if upload is None:
-        return
     chunked = upload.left < 0
     waiting = upload.queued
     while upload.queued and draft.unflushed < draft.setup.settings.output_budget:
@@ -522,8 +516,9 @@ def flush(conn: HTTP1Connection, now: float) -> Step:
     draft = Draft(conn, now)
     draft.unflushed = 0
     for record in draft.requests:
-        if record.state == OPEN_AWAITING or record.state == OPEN_RECEIVING:
-            pump(draft, draft.own(record))
+        owned = draft.own(record)
+        if owned.upload is not None and owned.upload.queued:
+            pump(draft, owned, owned.upload)
     return draft.finish()
 
 
@@ -543,8 +538,7 @@ def handle_timeout(conn: HTTP1Connection, now: float) -> Step:
         if due <= draft.now:
             draft.fail(record.overdue(draft.now), draft.written)
             break
-        if due < draft.wake:
-            draft.wake = due
+        draft.wake = min(draft.wake, due)
     return draft.finish()
 
 

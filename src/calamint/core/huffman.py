@@ -79,6 +79,7 @@ def make_rows(tree: list[int]) -> list[Row]:
 CODES: Final = assign_codes()
 TREE: Final = grow_tree(CODES)
 ROWS: Final = make_rows(TREE)
+STEPS: Final[dict[tuple[int, bytes], tuple[Row, bytes]]] = {}  # every step once: the table is small, and stays in the cache
 
 
 def make_steps(data: bytes) -> None:
@@ -95,7 +96,10 @@ def make_steps(data: bytes) -> None:
                 elif node < 0:
                     out.append(-1 - node)
                     node = 0
-        ROWS[start][byte] = (ROWS[node], bytes(out))
+        key = (node, bytes(out))
+        if key not in STEPS:
+            STEPS[key] = (ROWS[node], key[1])
+        ROWS[start][byte] = STEPS[key]
 
 
 def decode(data: bytes) -> bytes:

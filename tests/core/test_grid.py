@@ -1,0 +1,251 @@
+"""Every cell of the grid of stream states, against the sentence of RFC 9113 that decides it.
+
+The table below was written from the RFC, seen from a client that has switched push off. A column is what one frame, or one
+flag of it, does; END_STREAM is a step of its own, after the frame that bears it. Where the RFC says MAY, the reason says so.
+"""
+
+from typing import Final, NamedTuple
+
+import pytest
+
+from calamint.core import streams
+from calamint.core.exchange import (
+    ENDED,
+    IDLE,
+    LOCAL_AWAITING,
+    LOCAL_RECEIVING,
+    OPEN_AWAITING,
+    OPEN_RECEIVING,
+    REMOTE,
+    RESET_BY_PEER,
+    RESET_BY_US,
+    STATE_NAMES,
+)
+from calamint.core.streams import (
+    CLOSED,
+    IGNORE,
+    ILLEGAL,
+    MALFORMED,
+    MISUSE,
+    RECV_DATA,
+    RECV_END,
+    RECV_FINAL,
+    RECV_INTERIM,
+    RECV_RESET,
+    RECV_TRAILERS,
+    RECV_WINDOW,
+    SEND_END,
+    SEND_HEAD,
+    SEND_RESET,
+)
+
+STATES: Final = (
+    *(IDLE, OPEN_AWAITING, OPEN_RECEIVING, LOCAL_AWAITING, LOCAL_RECEIVING),
+    *(REMOTE, ENDED, RESET_BY_US, RESET_BY_PEER),
+)
+COLUMNS: Final = (
+    *(SEND_HEAD, SEND_END, SEND_RESET),
+    *(RECV_INTERIM, RECV_FINAL, RECV_DATA, RECV_TRAILERS, RECV_END, RECV_RESET, RECV_WINDOW),
+)
+RECEIVED: Final = COLUMNS[3:]
+VERDICTS: Final = (IGNORE, MALFORMED, CLOSED, ILLEGAL, MISUSE)
+OVER: Final = (ENDED, RESET_BY_US, RESET_BY_PEER)
+
+
+class Cell(NamedTuple):
+    """What the grid must say, and the section of RFC 9113 with the reason."""
+
+    state: int
+    column: int
+    expected: int
+    section: str
+    reason: str
+
+
+# The reasons that decide more than one cell.
+ONE_HEAD = "8.1", "one exchange consumes the stream: a second request head needs a second stream"
+DONE_SENDING = "5.1", "half-closed (local) sends nothing but WINDOW_UPDATE, PRIORITY and RST_STREAM"
+NOT_IDLE = "5.1", "in idle, any frame but HEADERS and PRIORITY is a connection error PROTOCOL_ERROR"
+NOT_OURS = "5.1.1", "HEADERS with a stream identifier that nobody expects is a connection error PROTOCOL_ERROR"
+MAY_RESET = "5.1", "from here either side can send RST_STREAM and the stream is closed at once"
+MAY_BE_RESET = "6.4", "RST_STREAM received ends the stream, and none goes back"
+WINDOW = "6.9", "a WINDOW_UPDATE moves a window, not the stream"
+DATA_FIRST = "8.1", "a response begins with HEADERS: content before the final head is malformed"
+NO_STATUS = "8.3.2", "a section without :status before the final head is no response: malformed"
+INTERIM_END = "8.1", "END_STREAM on an informational response is malformed"
+INTERIM = "8.1", "any number of informational heads precede the final one"
+FINAL = "8.1", "the final head, once"
+SECOND_HEAD = "8.1", "after the final head only trailers may follow, and they have no :status: malformed"
+CONTENT = "8.1", "content follows the final head"
+TRAILERS = "8.1", "trailers follow the content; END_STREAM comes with them as a step of its own"
+AFTER_END = "5.1", "half-closed (remote) gets WINDOW_UPDATE, PRIORITY and RST_STREAM; else stream error STREAM_CLOSED"
+NO_MORE = "5.1", "nothing but PRIORITY is sent on a closed stream"
+LATE = "5.1", "an endpoint can do the minimal processing, and then discard, for every closed stream (MAY)"
+UNDERWAY = "5.1", "who sent RST_STREAM must process minimally, and discard, whatever was on its way"
+CROSSED = "5.1", "a WINDOW_UPDATE or RST_STREAM may arrive before the peer knows that the stream is closed"
+NO_ECHO = "5.4.2", "no RST_STREAM in response to RST_STREAM; the rest is discarded like on any closed stream (MAY)"
+
+
+def row(state: int, *cells: tuple[int, tuple[str, str]]) -> list[Cell]:
+    """One state's cells, in the order of the columns."""
+    return [Cell(state, column, cell[0], *cell[1]) for column, cell in zip(COLUMNS, cells, strict=True)]
+
+
+TABLE: Final = [
+    *row(
+        IDLE,
+        (OPEN_AWAITING, ("5.1", "sending HEADERS opens the stream")),
+        (MISUSE, ("8.1", "END_STREAM stands on HEADERS or DATA: there is none yet")),
+        (MISUSE, ("6.4", "RST_STREAM must not be sent for an idle stream")),
+        (ILLEGAL, NOT_OURS),
+        (ILLEGAL, NOT_OURS),
+        (ILLEGAL, NOT_IDLE),
+        (ILLEGAL, NOT_OURS),
+        (ILLEGAL, NOT_IDLE),
+        (ILLEGAL, ("6.4", "RST_STREAM for an idle stream is a connection error PROTOCOL_ERROR")),
+        (ILLEGAL, NOT_IDLE),
+    ),
+    *row(
+        OPEN_AWAITING,
+        (MISUSE, ONE_HEAD),
+        (LOCAL_AWAITING, ("5.1", "END_STREAM sent on an open stream makes it half-closed (local)")),
+        (RESET_BY_US, MAY_RESET),
+        (OPEN_AWAITING, INTERIM),
+        (OPEN_RECEIVING, FINAL),
+        (MALFORMED, DATA_FIRST),
+        (MALFORMED, NO_STATUS),
+        (MALFORMED, INTERIM_END),
+        (RESET_BY_PEER, MAY_BE_RESET),
+        (OPEN_AWAITING, WINDOW),
+    ),
+    *row(
+        OPEN_RECEIVING,
+        (MISUSE, ONE_HEAD),
+        (LOCAL_RECEIVING, ("5.1", "END_STREAM sent on an open stream makes it half-closed (local)")),
+        (RESET_BY_US, MAY_RESET),
+        (MALFORMED, SECOND_HEAD),
+        (MALFORMED, SECOND_HEAD),
+        (OPEN_RECEIVING, CONTENT),
+        (OPEN_RECEIVING, TRAILERS),
+        (REMOTE, ("5.1", "END_STREAM received on an open stream makes it half-closed (remote)")),
+        (RESET_BY_PEER, MAY_BE_RESET),
+        (OPEN_RECEIVING, WINDOW),
+    ),
+    *row(
+        LOCAL_AWAITING,
+        (MISUSE, DONE_SENDING),
+        (MISUSE, DONE_SENDING),
+        (RESET_BY_US, MAY_RESET),
+        (LOCAL_AWAITING, INTERIM),
+        (LOCAL_RECEIVING, FINAL),
+        (MALFORMED, DATA_FIRST),
+        (MALFORMED, NO_STATUS),
+        (MALFORMED, INTERIM_END),
+        (RESET_BY_PEER, MAY_BE_RESET),
+        (LOCAL_AWAITING, WINDOW),
+    ),
+    *row(
+        LOCAL_RECEIVING,
+        (MISUSE, DONE_SENDING),
+        (MISUSE, DONE_SENDING),
+        (RESET_BY_US, MAY_RESET),
+        (MALFORMED, SECOND_HEAD),
+        (MALFORMED, SECOND_HEAD),
+        (LOCAL_RECEIVING, CONTENT),
+        (LOCAL_RECEIVING, TRAILERS),
+        (ENDED, ("5.1", "END_STREAM received in half-closed (local) closes the stream")),
+        (RESET_BY_PEER, MAY_BE_RESET),
+        (LOCAL_RECEIVING, WINDOW),
+    ),
+    *row(
+        REMOTE,
+        (MISUSE, ONE_HEAD),
+        (ENDED, ("5.1", "END_STREAM sent in half-closed (remote) closes the stream")),
+        (RESET_BY_US, MAY_RESET),
+        (CLOSED, AFTER_END),
+        (CLOSED, AFTER_END),
+        (CLOSED, AFTER_END),
+        (CLOSED, AFTER_END),
+        (CLOSED, AFTER_END),
+        (RESET_BY_PEER, MAY_BE_RESET),
+        (REMOTE, WINDOW),
+    ),
+    *row(ENDED, *[(MISUSE, NO_MORE)] * 3, *[(IGNORE, LATE)] * 5, *[(IGNORE, CROSSED)] * 2),
+    *row(RESET_BY_US, *[(MISUSE, NO_MORE)] * 3, *[(IGNORE, UNDERWAY)] * 5, *[(IGNORE, CROSSED)] * 2),
+    *row(RESET_BY_PEER, *[(MISUSE, NO_MORE)] * 3, *[(IGNORE, NO_ECHO)] * 5, *[(IGNORE, CROSSED)] * 2),
+]
+
+
+def look_up(state: int, column: int) -> int:
+    return streams.GRID[state * streams.COLUMNS + column]
+
+
+@pytest.mark.parametrize(
+    "cell", TABLE, ids=lambda cell: f"{STATE_NAMES[cell.state]}: {streams.COLUMN_NAMES[cell.column]}"
+)
+def test_cell(cell: Cell) -> None:
+    assert look_up(cell.state, cell.column) == cell.expected, f"RFC 9113 §{cell.section}: {cell.reason}"
+
+
+def test_no_cell_is_untested() -> None:
+    assert [(cell.state, cell.column) for cell in TABLE] == [(state, column) for state in STATES for column in COLUMNS]
+    assert len(TABLE) == len(streams.GRID) == len(STATE_NAMES) * streams.COLUMNS
+    assert [COLUMNS.index(column) for column in sorted(COLUMNS)] == list(range(streams.COLUMNS))
+
+
+def test_a_cell_is_a_state_or_a_verdict_and_never_both() -> None:
+    assert not set(STATES) & set(VERDICTS)
+    assert set(streams.GRID) <= {*STATES, *VERDICTS}
+    assert all([verdict >= IGNORE for verdict in VERDICTS])
+    assert all([state < IGNORE for state in STATES])
+    assert set(VERDICTS) <= set(streams.GRID)
+
+
+def test_names_stand_for_what_they_say() -> None:
+    assert len(STATE_NAMES) == len(STATES)
+    assert len(streams.COLUMN_NAMES) == len(set(streams.COLUMN_NAMES)) == streams.COLUMNS
+    for column in COLUMNS:
+        word = "receive " if column in RECEIVED else "send "
+        assert streams.COLUMN_NAMES[column].startswith(word)
+    assert [streams.VERDICT_NAMES[verdict - IGNORE] for verdict in VERDICTS] == list(streams.VERDICT_NAMES)
+    assert streams.VERDICT_NAMES == ("ignore", "malformed", "closed", "illegal", "misuse")
+
+
+def test_our_own_mistakes_are_never_the_peers_and_the_other_way_round() -> None:
+    """Only a call of ours can be misuse, and a call of ours is nothing else but a step or misuse."""
+    for state in STATES:
+        for column in COLUMNS:
+            verdict = look_up(state, column)
+            if column in RECEIVED:
+                assert verdict != MISUSE
+            else:
+                assert verdict == MISUSE or verdict in STATES
+
+
+def test_every_state_is_reached_and_the_closed_ones_are_never_left() -> None:
+    reached = {IDLE}
+    for _ in STATES:
+        reached |= {look_up(state, column) for state in reached for column in COLUMNS} & set(STATES)
+    assert reached == set(STATES)
+    for state in OVER:
+        assert not {look_up(state, column) for column in COLUMNS} & set(STATES)
+    assert IDLE not in streams.GRID[1:]
+
+
+def test_a_stream_ends_only_when_both_sides_have() -> None:
+    """§5.1: END_STREAM in both directions, or RST_STREAM in one."""
+    ways = {(state, column) for state in STATES for column in COLUMNS if look_up(state, column) == ENDED}
+    assert ways == {(LOCAL_RECEIVING, RECV_END), (REMOTE, SEND_END)}
+
+
+def test_a_reset_always_closes_an_open_stream() -> None:
+    """§6.4: "The RST_STREAM frame fully terminates the referenced stream"."""
+    for state in STATES:
+        if state != IDLE and state not in OVER:
+            assert (look_up(state, SEND_RESET), look_up(state, RECV_RESET)) == (RESET_BY_US, RESET_BY_PEER)
+
+
+def test_a_forgotten_stream_is_judged_like_each_closed_one() -> None:
+    """So nothing depends on how long closed streams are remembered."""
+    for column in COLUMNS:
+        assert len({look_up(state, column) for state in OVER}) == 1
