@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from calamint.core.exchange import Clocks, Settings
     from calamint.net.sync import Connection, Response, connect
 
-__version__ = "0.1.0"
-
 HOMES = {
     "calamint.core.errors": (
         "AtCapacity CalamintError CloseError ConnectError ConnectionTerminated ConnectTimeout DeadlineExceeded InvalidURL "
@@ -80,6 +78,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("calamint")
     for home, names in HOMES.items():
         if name in names.split():
             return getattr(import_module(home), name)

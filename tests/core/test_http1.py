@@ -969,7 +969,6 @@ LAXER: Final = (
         "§6.3: codings other than chunked, which h11 does not know",
     ),
     (rb"(?is)transfer-encoding:.*transfer-encoding:", "§5.3 of RFC 9110: a list in several fields"),
-    (rb"(?i)content-length:[ \t]*0\d", "05 and 5 are the same number"),
     (
         rb"(?is)\r\n0[^\r\n]*\r\n(.*\r\n)?(content-length|transfer-encoding):",
         "framing fields in trailers mean nothing (§6.5.1)",

@@ -236,11 +236,12 @@ def test_a_repeated_content_length_is_replaced_by_one() -> None:
     for lines in (
         (b"Content-Length: 5, 5", b"A: b"),
         (b"Content-Length: 5", b"A: b", b"content-length: 5"),
-        (b"Content-Length: 05,5 ,\t5", b"A: b", b"CONTENT-LENGTH: 5"),
+        (b"Content-Length: 5,5 ,\t5", b"A: b", b"CONTENT-LENGTH: 5"),
     ):
         head = head_of(*lines)
         assert head.length == 5
         assert head.fields == ((b"content-length", b"5"), (b"a", b"b"))
+    assert "is not one number" in refusal(b"Content-Length: 05, 5")
 
 
 @pytest.mark.parametrize(

@@ -339,8 +339,9 @@ def decode_framing(first: StatusLine, fields: Fields, named: dict[bytes, bytes])
         value = join(fields, named, b"content-length")
         length = parse_length(value)
         if length < 0:
-            length = decode_lengths(value)
-            fields = collapse(fields, length)
+            value = decode_lengths(value)
+            length = parse_length(value)
+            fields = collapse(fields, value)
     if b"transfer-encoding" in named:
         codings = join(fields, named, b"transfer-encoding")
         coding = decode_codings(codings)
@@ -362,15 +363,15 @@ def join(fields: Fields, named: dict[bytes, bytes], wanted: bytes) -> bytes:
     return b",".join([value for name, value in fields if name == wanted])
 
 
-def decode_lengths(value: bytes) -> int:
+def decode_lengths(value: bytes) -> bytes:
     """A content-length that is said more than once: "all values in the list are valid, and … are the same" (§6.3)."""
-    numbers = [parse_length(part.strip(EDGES)) for part in value.split(b",")]
-    if numbers[0] < 0 or numbers.count(numbers[0]) != len(numbers):
+    parts = [part.strip(EDGES) for part in value.split(b",")]
+    if parse_length(parts[0]) < 0 or parts.count(parts[0]) != len(parts):
         raise fault(f"content-length {value[:80]!r} is not one number (RFC 9112 §6.3)")
-    return numbers[0]
+    return parts[0]
 
 
-def collapse(fields: Fields, length: int) -> Fields:
+def collapse(fields: Fields, value: bytes) -> Fields:
     """The fields with one content-length, where the first stood: "replace that invalid field value" (RFC 9110 §8.6)."""
     kept: list[tuple[bytes, bytes]] = []
     done = False
@@ -378,7 +379,7 @@ def collapse(fields: Fields, length: int) -> Fields:
         if field[0] != b"content-length":
             kept.append(field)
         elif not done:
-            kept.append((b"content-length", b"%d" % length))
+            kept.append((b"content-length", value))
             done = True
     return tuple(kept)
 
