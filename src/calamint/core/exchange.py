@@ -304,6 +304,11 @@ class Exchange(Value):
         reopened_at = NEVER if self.upload is None else self.upload.reopened_at
         return max(self.interim_at, self.head_at, self.last_data_at, reopened_at)
 
+    def idle_since(self) -> float:
+        """When anything last moved, in either direction: since then we wait, if nothing is unread."""
+        moved_at = self.sent_at if self.upload is None else max(self.sent_at, self.upload.moved_at)
+        return max(self.heard_at(), self.reader_at, moved_at)
+
     def running_clock(self) -> tuple[float, str]:
         """The clock that runs now: when it runs out, and its name. Where two run, the earlier one."""
         state = self.state
@@ -329,8 +334,8 @@ class Exchange(Value):
                 if max(self.unread_at, self.reader_at) + clocks.reader < due:
                     due = max(self.unread_at, self.reader_at) + clocks.reader
                     name = "reader"
-            elif (sending or not is_open) and max(self.heard_at(), self.reader_at) + clocks.idle < due:
-                due = max(self.heard_at(), self.reader_at) + clocks.idle
+            elif (sending or not is_open) and self.idle_since() + clocks.idle < due:
+                due = self.idle_since() + clocks.idle
                 name = "idle"
         return due, name
 
@@ -341,36 +346,35 @@ class Exchange(Value):
     def overdue(self, now: float) -> Failure:
         """What to say when the running clock has run out: what was seen, what was allowed, what to do."""
         name = self.running_clock()[1]
-        age = now - self.opened_at
         heard = self.heard_at()
-        last = f"the peer was last heard of {now - heard:.2f} s ago" if heard > NEVER else "the peer never answered"
-        subject = f"{self.method} {self.target}"
+        kind = "ReadTimeout"
         if name == "total":
-            allowed = self.deadline - self.opened_at
+            kind = "DeadlineExceeded"
+            last = f"the peer was last heard of {now - heard:.2f} s ago" if heard > NEVER else "the peer never answered"
+            allowed = f"(total={round(self.deadline - self.opened_at, 3):.10g})"
             advice = "to bound silence instead of the whole, set the idle clock"
-            return Failure(
-                "DeadlineExceeded", -1, f"{subject}: {age:.2f} s in all (total={allowed:.4g}), {last}; {advice}"
-            )
-        if name == "write" and self.upload is not None:
+            text = f"{now - self.opened_at:.2f} s in all {allowed}, {last}; {advice}"
+        elif name == "write" and self.upload is not None:
+            kind = "WriteTimeout"
             stuck = f"{self.upload.queued} bytes of content unsent, none moved for {now - self.upload.moved_at:.2f} s"
-            return Failure("WriteTimeout", -1, f"{subject}: {stuck} (write={self.clocks.write:g})")
-        if name == "head":
+            text = f"{stuck} (write={self.clocks.write:.10g})"
+        elif name == "head":
             waited = now - max(self.sent_at, self.interim_at)
-            return Failure("ReadTimeout", -1, f"{subject}: no response head {waited:.2f} s (head={self.clocks.head:g})")
-        if name == "idle":
-            waited = now - max(heard, self.reader_at)
-            return Failure("ReadTimeout", -1, f"{subject}: {waited:.2f} s of silence (idle={self.clocks.idle:g})")
-        if self.unread:
-            ours = f"{self.unread} bytes of content wait unread; read or cancel the response"
+            text = f"no response head for {waited:.2f} s (head={self.clocks.head:.10g})"
+        elif name == "idle":
+            text = f"{now - self.idle_since():.2f} s of silence (idle={self.clocks.idle:.10g})"
         else:
-            ours = "its content was left open; end it or cancel the request"
-        return Failure("ReadTimeout", -1, f"{subject}: {ours} (reader={self.clocks.reader:g})")
+            unread = f"{self.unread} bytes of content wait unread; read or cancel the response"
+            ours = unread if self.unread else "its content was left open; end it or cancel the request"
+            text = f"{ours} (reader={self.clocks.reader:.10g})"
+        return Failure(kind, -1, f"{self.method} {self.target}: {text}", self.ref)
 
     def waits_for(self) -> str:
         """In words: who has to move now, and how."""
         upload = self.upload
         if upload is not None and upload.queued:
-            return "the peer's window" if upload.shut_at > upload.moved_at else "room in the output"
+            shut = upload.shut_at > NEVER and upload.shut_at >= max(upload.moved_at, upload.reopened_at)
+            return "the peer's window" if shut else "room in the output"
         if self.state == OPEN_AWAITING or self.state == OPEN_RECEIVING:
             return "its caller: content left open"
         if self.unread:

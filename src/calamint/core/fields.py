@@ -14,6 +14,7 @@ TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 LOWER_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9113 §8.2.1
 BAD_IN_VALUE: Final = b"\0\r\n"
+CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 EDGES: Final = b" \t"
 EDGE: Final = (b" ", b"\t")
 
@@ -46,6 +47,8 @@ def check_fields(fields: Fields) -> None:
             raise LocalProtocolError(f"the field name {name!r} is not a token (RFC 9110 §5.1)")
         if len(value.translate(None, BAD_IN_VALUE)) != len(value):
             raise LocalProtocolError(f"the value of {name!r} has a CR, LF or NUL (RFC 9110 §5.5)")
+        if len(value.translate(None, CONTROLS)) != len(value):
+            raise LocalProtocolError(f"the value of {name!r} has a control character (RFC 9110 §5.5)")
         if value.strip(EDGES) != value:
             raise LocalProtocolError(f"the value of {name!r} begins or ends with white space (RFC 9110 §5.5)")
 
@@ -121,7 +124,8 @@ def read_head(section: Fields) -> Head:
                 return Head(0, (), -1, f"content-length {value!r} is not one number")
             length = number
     if not are_clean([value for _, value in fields]):
-        return Head(0, (), -1, "a field value has a CR, LF, NUL, or white space at its ends")
+        names = [name for name, value in fields if not are_clean([value])]
+        return Head(0, (), -1, f"the value of {names[0]!r} has a CR, LF, NUL, or white space at its ends")
     return Head(status, fields, length)
 
 

@@ -147,6 +147,9 @@ def strip_padding(kind: int, flags: int, payload: bytes) -> bytes:
     """The payload without its padding: "the total number of padding octets is determined by the Pad Length" (§6.1)."""
     if not flags & PADDED:
         return payload
-    if not payload or payload[0] >= len(payload):
-        raise ConnectionFault(PROTOCOL_ERROR, f"{frame_name(kind)}: the padding is as long as the payload")
+    if not payload:
+        raise ConnectionFault(FRAME_SIZE_ERROR, f"{frame_name(kind)} too short for its Pad Length (§4.2)")
+    if payload[0] >= len(payload):
+        seen = f"padding of {payload[0]} in a payload of {len(payload)} bytes"
+        raise ConnectionFault(PROTOCOL_ERROR, f"{frame_name(kind)}: {seen} (§6.1)")
     return payload[1 : len(payload) - payload[0]]

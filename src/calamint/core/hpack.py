@@ -116,8 +116,8 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
     smallest, max_size, pos = decode_updates(table, data)
     alive = list(table.entries)
     size = evict(alive, table.size, smallest)
-    before = len(alive)
     fields: list[Field] = []
+    inserted: list[Field] = []
     dynamic = False
     secret = False
     section = 0
@@ -132,8 +132,10 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
             if 0 < index < FIRST_DYNAMIC:
                 field = STATIC[index]
             else:
+                size = evict(alive, size, max_size)
+                field = lookup(alive, index)
                 dynamic = True
-                field = lookup(alive, size, max_size, index)
+                secret = secret or field[0] in SECRET_FIELDS
             fields.append(field)
             section += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
             continue
@@ -148,31 +150,30 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
         if field is not MARK_FIELD:
             pos = stop
         else:
-            field, index, pos = decode_literal(data, pos, byte, alive, size, max_size)
-            if byte & 0xF0 == 0x10 or field[0] in SECRET_FIELDS:
-                secret = True
-            elif index >= FIRST_DYNAMIC:
-                dynamic = True
-            elif pos == stop:
+            size = evict(alive, size, max_size)
+            field, index, pos = decode_literal(data, pos, byte, alive)
+            secret = secret or byte & 0xF0 == 0x10 or field[0] in SECRET_FIELDS
+            dynamic = dynamic or index >= FIRST_DYNAMIC
+            if pos == stop and index < FIRST_DYNAMIC and byte & 0xF0 != 0x10 and field[0] not in SECRET_FIELDS:
                 remember_literal(raw, field)
         fields.append(field)
         cost = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
         section += cost
         if byte >= 0x40:  # §6.2.1: literal with incremental indexing
             alive.append(field)
+            inserted.append(field)
             size += cost
-    inserted = tuple(alive[before:])
-    if inserted or before != len(table.entries) or max_size != table.max_size or table.must_update:
+    if inserted or len(alive) != len(table.entries) or max_size != table.max_size or table.must_update:
         size = evict(alive, size, max_size)
         table = DecoderTable(tuple(alive), size, max_size, table.limit)
     oversize = section > max_section or len(fields) > max_fields
-    return Block(() if oversize else tuple(fields), table, inserted, dynamic, secret, oversize)
+    return Block(() if oversize else tuple(fields), table, tuple(inserted), dynamic, secret, oversize)
 
 
 def evict(alive: list[Field], size: int, max_size: int) -> int:
     """The oldest entries leave until the rest fits (§4.3, §4.4); an entry larger than the table empties it. The new size.
 
-    Done once for a block, and where it refers to the table: what is left is the same, since entries leave in their order.
+    Done where the table is looked at, and not for each insertion: what is left is the same, since entries leave in order.
     """
     gone = 0
     while size > max_size:
@@ -184,9 +185,7 @@ def evict(alive: list[Field], size: int, max_size: int) -> int:
     return size
 
 
-def decode_literal(
-    data: bytes, pos: int, byte: int, alive: list[Field], size: int, max_size: int
-) -> tuple[Field, int, int]:
+def decode_literal(data: bytes, pos: int, byte: int, alive: list[Field]) -> tuple[Field, int, int]:
     """A literal field, the index of its name or 0, and where it ends (§6.2)."""
     if 0x20 <= byte < 0x40:
         raise ConnectionFault(COMPRESSION_ERROR, "a table size update after the beginning of a block (§4.2)")
@@ -198,7 +197,7 @@ def decode_literal(
     if index == 0:
         name, pos = decode_string(data, pos, True)
     else:
-        name = STATIC[index][0] if index < FIRST_DYNAMIC else lookup(alive, size, max_size, index)[0]
+        name = STATIC[index][0] if index < FIRST_DYNAMIC else lookup(alive, index)[0]
     value, pos = decode_string(data, pos, False)
     return (name, value), index, pos
 
@@ -234,14 +233,10 @@ def entry_size(field: Field) -> int:
     return len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
 
 
-def lookup(alive: list[Field], size: int, max_size: int, index: int) -> Field:
-    """The dynamic table's entry (§2.3.3): the newest has the lowest index. Entries that no longer fit count as evicted."""
+def lookup(alive: list[Field], index: int) -> Field:
+    """The dynamic table's entry (§2.3.3): the newest has the lowest index."""
     place = index - FIRST_DYNAMIC + 1
-    oldest = 0
-    while size > max_size:
-        size -= entry_size(alive[oldest])
-        oldest += 1
-    if place <= 0 or place > len(alive) - oldest:
+    if place <= 0 or place > len(alive):
         raise ConnectionFault(COMPRESSION_ERROR, f"field index {index} is not in the table (§2.3.3)")
     return alive[-place]
 

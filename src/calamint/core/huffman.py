@@ -79,27 +79,37 @@ def make_rows(tree: list[int]) -> list[Row]:
 CODES: Final = assign_codes()
 TREE: Final = grow_tree(CODES)
 ROWS: Final = make_rows(TREE)
-STEPS: Final[dict[tuple[int, bytes], tuple[Row, bytes]]] = {}  # every step once: the table is small, and stays in the cache
+NEXT: Final[dict[int, int]] = {}  # state << 8 | octet → the next state, for every step that is made
+MISSES: Final = [0] * (FAILED + 1)  # steps of this row that were made one by one
+MAX_MISSES: Final = 8  # then all of them are
 
 
 def make_steps(data: bytes) -> None:
-    """The steps that decoding this string takes."""
-    node = 0
+    """The steps that decoding this string takes, as far as they are not made; a row that often lacks one is made whole."""
+    state = 0
     for byte in data:
-        start = node
-        out: list[int] = []
-        for shift in range(7, -1, -1):
-            if node != FAILED:
-                node = TREE[node * 2 + (byte >> shift & 1)]
-                if node == -1 - EOS:  # "MUST be treated as a decoding error" (§5.2)
-                    node = FAILED
-                elif node < 0:
-                    out.append(-1 - node)
-                    node = 0
-        key = (node, bytes(out))
-        if key not in STEPS:
-            STEPS[key] = (ROWS[node], key[1])
-        ROWS[start][byte] = STEPS[key]
+        place = state << 8 | byte
+        if place not in NEXT:
+            MISSES[state] += 1
+            for octet in range(256) if MISSES[state] > MAX_MISSES else (byte,):
+                make_step(state, octet)
+        state = NEXT[place]
+
+
+def make_step(state: int, byte: int) -> None:
+    """From this state through this octet."""
+    node = state
+    out = b""
+    for shift in range(7, -1, -1):
+        if node != FAILED:
+            node = TREE[node * 2 + (byte >> shift & 1)]
+            if node == -1 - EOS:  # "MUST be treated as a decoding error" (§5.2)
+                node = FAILED
+            elif node < 0:
+                out += bytes((-1 - node,))
+                node = 0
+    ROWS[state][byte] = (ROWS[node], out)
+    NEXT[state << 8 | byte] = node
 
 
 def decode(data: bytes) -> bytes:

@@ -1,12 +1,18 @@
 """Origins and request targets (RFC 9110 §4, RFC 9112 §3, RFC 3986). Hosts arrive here as A-labels or addresses."""
 
+import re
+from collections.abc import Callable
 from typing import ClassVar, Final, final
 
 from calamint.core.errors import InvalidURL, UnsupportedProtocol
 from calamint.core.value import Value
 
 DEFAULT_PORTS: Final[dict[str, int]] = {"http": 80, "https": 443}
-UNSAFE: Final = frozenset(' "<>\\^`{|}')
+NAME: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")  # reg-name, RFC 3986 §3.2.2; nothing percent-encoded
+ZONE: Final = re.compile(r"[A-Za-z0-9\-._~]+")  # RFC 9844 §6
+GROUP: Final = re.compile(r"[0-9A-Fa-f]{1,4}")
+OCTET: Final = re.compile(r"0|[1-9][0-9]{0,2}")
+UNSAFE: Final = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]|%(?![0-9A-Fa-f]{2})")  # in a target: RFC 3986 §3.3, §3.4
 
 
 @final
@@ -40,64 +46,83 @@ class URL(Value):
         self.userinfo: Final = userinfo
         self.fragment: Final = fragment
 
+    def __repr__(self) -> str:
+        userinfo = f"<{len(self.userinfo)} characters>"  # it may hold a password
+        return f"URL(origin={self.origin!r}, target={self.target!r}, userinfo={userinfo}, fragment={self.fragment!r})"
 
-def parse_url(text: str) -> URL:
-    """An absolute URL; raises InvalidURL or UnsupportedProtocol, saying what was seen.
+
+def parse_url(text: str, to_ascii: Callable[[str], str] | None = None) -> URL:
+    """An absolute URL; raises InvalidURL or UnsupportedProtocol, saying what was seen, but no password.
 
     Characters that may not stand in a target are percent-encoded as UTF-8; what is encoded already stays (RFC 3986 §2.4).
+    `to_ascii` makes A-labels of a host that has other characters than ASCII; without it such a host is refused.
     """
     scheme, found, rest = text.partition("://")
     scheme = scheme.lower()
     if not found:
         raise InvalidURL(f"{text!r} has no scheme: write http://… or https://…")
-    if scheme not in DEFAULT_PORTS:
-        raise UnsupportedProtocol(f"{text!r}: the scheme {scheme!r} is not http or https")
     rest, _, fragment = rest.partition("#")
-    cut = len(rest)
-    for mark in "/?":
-        place = rest.find(mark)
-        if 0 <= place < cut:
-            cut = place
-    authority = rest[:cut]
+    cut = min([place for place in (rest.find("/"), rest.find("?")) if place >= 0], default=len(rest))
     target = rest[cut:]
-    if not target.startswith("/"):
-        target = "/" + target
-    userinfo, _, address = authority.rpartition("@")
-    host, port = parse_authority(address, DEFAULT_PORTS[scheme], text)
-    return URL(Origin(scheme, host, port), quote(target), userinfo, fragment)
-
-
-def parse_authority(authority: str, port: int, text: str) -> tuple[str, int]:
-    """Host in lower case, and port, of an authority without userinfo (RFC 3986 §3.2)."""
-    if authority.startswith("["):
-        host, closed, tail = authority[1:].partition("]")
-        if not closed or ":" not in host or (tail and not tail.startswith(":")):
-            raise InvalidURL(f"{text!r}: {authority!r} is not an IPv6 address in brackets with an optional port")
-        digits = tail[1:]
-    else:
-        host, _, digits = authority.partition(":")
+    userinfo, _, address = rest[:cut].rpartition("@")
+    shown = f"{scheme}://{address}{target}"
+    if scheme not in DEFAULT_PORTS:
+        raise UnsupportedProtocol(f"{shown!r}: the scheme {scheme!r} is not http or https")
+    if "\\" in userinfo:
+        raise InvalidURL(f"{shown!r}: a backslash may not stand before the host")
+    host, digits = split_address(address, shown)
+    port = DEFAULT_PORTS[scheme]
     if digits:
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= 65_535):
-            raise InvalidURL(f"{text!r}: the port {digits!r} is not a number from 0 to 65535")
+            raise InvalidURL(f"{shown!r}: the port {digits!r} is not a number from 0 to 65535")
         port = int(digits)
     if not host:
-        raise InvalidURL(f"{text!r} has no host")
-    if not host.isprintable() or any(
-        [character in UNSAFE or character in "%/?#@[]" for character in host.split("%")[0]]
-    ):
-        raise InvalidURL(f"{text!r}: the host {host!r} has characters that no host has")
-    return host.lower(), port
+        raise InvalidURL(f"{shown!r} has no host")
+    if not host.isascii() and to_ascii is not None:
+        host = to_ascii(host)
+    if not address.startswith("[") and NAME.fullmatch(host) is None:
+        raise InvalidURL(f"{shown!r}: the host {host!r} has characters that no host has")
+    return URL(
+        Origin(scheme, host.lower(), port),
+        quote(target if target.startswith("/") else "/" + target),
+        userinfo,
+        fragment,
+    )
+
+
+def split_address(address: str, shown: str) -> tuple[str, str]:
+    """Host and port of an authority without userinfo (RFC 3986 §3.2); the brackets of an IPv6 address taken off."""
+    if not address.startswith("["):
+        host, _, digits = address.partition(":")
+        return host, digits
+    host, closed, tail = address[1:].partition("]")
+    if not closed or not is_ipv6(host) or (tail and not tail.startswith(":")):
+        raise InvalidURL(f"{shown!r}: {address!r} is not an IPv6 address in brackets with an optional port")
+    return host, tail[1:]
+
+
+def is_ipv6(host: str) -> bool:
+    """Whether it is an IPv6 address, perhaps with its zone (RFC 3986 §3.2.2, RFC 9844 §6)."""
+    address, percent, zone = host.partition("%")
+    if percent and ZONE.fullmatch(zone) is None:
+        return False
+    left, shortened, right = address.partition("::")
+    groups = (left.split(":") if left else []) + (right.split(":") if right else [])
+    size = len(groups)
+    if groups and "." in groups[-1]:
+        octets = groups.pop().split(".")
+        if len(octets) != 4 or not all([OCTET.fullmatch(octet) and int(octet) < 256 for octet in octets]):
+            return False
+        size += 1
+    return all([GROUP.fullmatch(group) for group in groups]) and (size < 8 if shortened else size == 8)
 
 
 def quote(target: str) -> str:
     """A target with everything percent-encoded that may not stand in it (RFC 3986 §2.1)."""
-    if target.isascii() and target.isprintable() and not any([character in UNSAFE for character in target]):
-        return target
-    return "".join(
-        [
-            character
-            if character.isascii() and character.isprintable() and character not in UNSAFE
-            else "".join([f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass")])
-            for character in target
-        ]
-    )
+    parts: list[str] = []
+    start = 0
+    for found in UNSAFE.finditer(target):
+        parts.append(target[start : found.start()])
+        parts.extend([f"%{byte:02X}" for byte in found.group().encode("utf-8", "surrogatepass")])
+        start = found.end()
+    return "".join([*parts, target[start:]]) if parts else target

@@ -20,6 +20,7 @@ SECRET_FIELDS: Final = frozenset({b"authorization", b"cookie", b"proxy-authoriza
 
 SHOWN_BYTES: Final = 80
 SHOWN_ITEMS: Final = 12
+SHOWN_DEPTH: Final = 5
 
 
 class Value:
@@ -50,21 +51,23 @@ class Value:
 
 
 def show(item: object, depth: int) -> str:
-    """What repr says of a part: secrets and long content by their length only, long collections by their first items."""
+    """What repr says of a part: secrets and long content by their length only, of long collections the first items."""
     if isinstance(item, bytes):
         return repr(item) if len(item) <= SHOWN_BYTES else f"<{len(item)} bytes>"
-    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], bytes) and isinstance(item[1], bytes):
-        name, value = item
-        shown = f"<{len(value)} bytes>" if name.lower() in SECRET_FIELDS else show(value, depth)
-        return f"({name!r}, {shown})"
-    if depth < 4 and isinstance(item, tuple):
+    if not isinstance(item, tuple | dict):
+        return repr(item)
+    if depth >= SHOWN_DEPTH:
+        return f"… {len(item)} items"
+    if isinstance(item, dict):
+        parts = [f"{show(key, depth + 1)}: {show(item[key], depth + 1)}" for key in list(item)[:SHOWN_ITEMS]]
+    elif len(item) == 2 and isinstance(item[0], bytes) and isinstance(item[1], bytes):
+        secret = item[0].lower() in SECRET_FIELDS
+        parts = [show(item[0], depth), f"<{len(item[1])} bytes>" if secret else show(item[1], depth)]
+    else:
         parts = [show(part, depth + 1) for part in item[:SHOWN_ITEMS]]
-        if len(item) > SHOWN_ITEMS:
-            parts.append(f"… {len(item)} in all")
-        return f"({', '.join(parts)}{',' if len(item) == 1 else ''})"
-    if depth < 4 and isinstance(item, dict):
-        pairs = [f"{key!r}: {show(part, depth + 1)}" for key, part in list(item.items())[:SHOWN_ITEMS]]
-        if len(item) > SHOWN_ITEMS:
-            pairs.append(f"… {len(item)} in all")
-        return f"{{{', '.join(pairs)}}}"
-    return repr(item)
+    if len(item) > SHOWN_ITEMS:
+        parts.append(f"… {len(item)} in all")
+    inside = ", ".join(parts)
+    if isinstance(item, dict):
+        return f"{{{inside}}}"
+    return f"({inside},)" if len(item) == 1 else f"({inside})"

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from calamint.core.errors import ConnectError, ConnectTimeout, InvalidURL
-from calamint.core.url import URL, Origin, parse_url
+from calamint.core.url import URL, parse_url
 
 Address = tuple[int, int, int, tuple[object, ...]]  # family, type, protocol, socket address
 
@@ -18,18 +18,18 @@ KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT",
 
 
 def read_url(text: str) -> URL:
-    """The URL, its host as A-labels (RFC 5891) where it has others than ASCII characters."""
-    url = parse_url(text)
-    host = url.origin.host
-    if host.isascii():
-        return url
+    """The URL, its host as A-labels where it has other characters than ASCII."""
+    return parse_url(text, to_ascii)
+
+
+def to_ascii(host: str) -> str:
+    """A domain name's A-labels (RFC 5891, with the mapping of UTS 46)."""
     import idna
 
     try:
-        ascii_host = idna.encode(host, uts46=True).decode("ascii")
+        return idna.encode(host, uts46=True).decode("ascii")
     except idna.IDNAError as error:
-        raise InvalidURL(f"{text!r}: the host {host!r} is not a domain name: {error}") from None
-    return URL(Origin(url.origin.scheme, ascii_host, url.origin.port), url.target, url.userinfo, url.fragment)
+        raise InvalidURL(f"the host {host!r} is not a domain name: {error}") from None
 
 
 def resolve(host: str, port: int, deadline: float) -> list[Address]:
