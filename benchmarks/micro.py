@@ -175,7 +175,7 @@ def run_calamint(recording: Recording) -> float:
 def forget() -> None:
     """Empty the caches of blocks and strings that all connections share."""
     http2_receive.blocks = http2_receive.old_blocks = {}
-    hpack.strings = hpack.old_strings = {}
+    hpack.names = {}
     hpack.literals = hpack.old_literals = {}
 
 

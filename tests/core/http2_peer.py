@@ -168,7 +168,7 @@ class Peer:
 
     def __init__(self, preface: bytes = b"") -> None:
         self.encoder = Encoder()
-        self.decoder = Decoder()
+        self.decoder = Decoder(max_header_list_size=2**20)
         self.limit = MAX_WINDOW
         self.initial = 65_535  # of the client's content on each stream
         self.frame_size = 16_384

@@ -426,6 +426,7 @@ SIGNS: Final = {
     "PING ACK": wire.ping(bytes(8), ack=True),
     "another PING's ACK": wire.ping(b"\0\0\0\0\0\0\0\1", ack=True),
     "GOAWAY": wire.goaway(1),
+    "GOAWAY below it": wire.goaway(0),
     "WINDOW_UPDATE": wire.window_update(0, 1),
     "unknown": wire.frame(0x77, 0xFF, 1, b"?"),
 }

@@ -24,7 +24,7 @@ CONNECTION_FIELDS: Final = frozenset(
 """Fields that concern one hop only and have no meaning in HTTP/2 (RFC 9113 §8.2.2)."""
 
 NAME_MEMO: Final = 1024
-good_names: dict[bytes, bool] = {}
+good_names: set[bytes] = set()
 """Names of responses that have been checked: a cache of a pure function."""
 
 
@@ -115,21 +115,29 @@ def read_head(section: Fields) -> Head:
             return Head(0, (), -1, f":status {value!r} is not three digits from 100")
         status = int(value)
     fields = section[start:] if start else section
-    for name, value in fields:
-        if name not in good_names and not check_name(name):
-            return Head(0, (), -1, f"the field name {name!r} is not allowed in an HTTP/2 response")
-        if name == b"content-length":
-            number = parse_length(value)
-            if number < 0 or (length >= 0 and number != length):
-                return Head(0, (), -1, f"content-length {value!r} is not one number")
-            length = number
-    if not are_clean([value for _, value in fields]):
-        names = [name for name, value in fields if not are_clean([value])]
-        return Head(0, (), -1, f"the value of {names[0]!r} has a CR, LF, NUL, or white space at its ends")
+    if not fields:
+        return Head(status, (), -1)
+    names: tuple[bytes, ...]
+    values: tuple[bytes, ...]
+    names, values = zip(*fields, strict=True)
+    if not good_names.issuperset(names):
+        for name in names:
+            if name not in good_names and not check_name(name):
+                return Head(0, (), -1, f"the field name {name!r} is not allowed in an HTTP/2 response")
+    if not are_clean(values):
+        bad = [name for name, value in fields if not are_clean((value,))]
+        return Head(0, (), -1, f"the value of {bad[0]!r} has a CR, LF, NUL, or white space at its ends")
+    if b"content-length" in names:
+        for name, value in fields:
+            if name == b"content-length":
+                number = parse_length(value)
+                if number < 0 or (length >= 0 and number != length):
+                    return Head(0, (), -1, f"content-length {value!r} is not one number")
+                length = number
     return Head(status, fields, length)
 
 
-def are_clean(values: list[bytes]) -> bool:
+def are_clean(values: tuple[bytes, ...]) -> bool:
     """Whether no value has a CR, LF or NUL or white space at its ends (RFC 9113 §8.2.1): all in one go, which is faster."""
     lines = b"\n".join(values)
     if len(lines.translate(None, BAD_IN_VALUE)) + len(values) - 1 != len(lines):
@@ -146,6 +154,6 @@ def check_name(name: bytes) -> bool:
         return False
     if len(name) <= 64:
         if len(good_names) >= NAME_MEMO:
-            good_names = {}
-        good_names[name] = True
+            good_names = set()
+        good_names.add(name)
     return True

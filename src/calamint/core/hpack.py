@@ -41,15 +41,16 @@ MAX_INTEGER: Final = 2**32 - 1
 
 MEMO_SIZE: Final = 1024
 MEMO_STRING: Final = 256  # longer strings are not remembered
-MARK: Final = b""  # in a memo: seen once, remembered when it recurs
+MARK: Final = b""  # not in a memo, or in it as: seen once
 
-# Two memos, of two generations each: the older is dropped when the younger is full. A Huffman-coded name → the name; a
-# literal as it stands on the wire → its field, where it is no secret and does not refer to the dynamic table.
-strings: dict[bytes, bytes] = {}
-old_strings: dict[bytes, bytes] = {}
+# What recurs, as it stands on the wire, where it is no secret and does not refer to the dynamic table: the beginning of a
+# literal up to its value → its name, and a whole literal → its field. The latter has two generations: the older is dropped
+# when the younger is full.
+names: dict[bytes, bytes] = {}
 literals: dict[bytes, Field] = {}
 old_literals: dict[bytes, Field] = {}
-MARK_FIELD: Final[Field] = (b"", b"")
+MARK_FIELD: Final[Field] = (b"", b"")  # seen once, remembered when it recurs
+UPDATES: Final = frozenset([bytes((number,)) for number in range(0x20, 0x40)])  # how a table size update begins (§6.3)
 
 
 @final
@@ -113,9 +114,13 @@ def decode(table: DecoderTable, data: bytes, max_section: int, max_fields: int) 
 
 def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields: int) -> Block:
     """See `decode`. Raises IndexError where the block is cut short."""
-    smallest, max_size, pos = decode_updates(table, data)
+    pos = 0
+    smallest = max_size = table.max_size
     alive = list(table.entries)
-    size = evict(alive, table.size, smallest)
+    size = table.size
+    if table.must_update or data[:1] in UPDATES:
+        smallest, max_size, pos = decode_updates(table, data)
+        size = evict(alive, size, smallest)
     fields: list[Field] = []
     inserted: list[Field] = []
     dynamic = False
@@ -139,23 +144,28 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
             fields.append(field)
             section += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
             continue
-        # A literal whose index and lengths are short is known by its octets, if it has come before.
-        stop = pos + 1
+        # A literal whose index and lengths are short may be known by its octets, whole or as far as its name goes.
+        start = pos + 1
         if byte == 0x40 or byte & 0xEF == 0:
-            stop += 1 + (data[stop] & 0x7F)
-        if stop < end:
-            stop += 1 + (data[stop] & 0x7F)
+            start += 1 + (data[start] & 0x7F)
+        stop = start + 1 + (data[start] & 0x7F) if start < end else end
         raw = data[pos:stop]
         field = literals.get(raw, MARK_FIELD)
-        if field is not MARK_FIELD:
-            pos = stop
-        else:
-            size = evict(alive, size, max_size)
-            field, index, pos = decode_literal(data, pos, byte, alive)
-            secret = secret or byte & 0xF0 == 0x10 or field[0] in SECRET_FIELDS
-            dynamic = dynamic or index >= FIRST_DYNAMIC
-            if pos == stop and index < FIRST_DYNAMIC and byte & 0xF0 != 0x10 and field[0] not in SECRET_FIELDS:
+        if field is MARK_FIELD:
+            name = names.get(data[pos:start], MARK)
+            if name and data[start] & 0x7F != 0x7F and stop <= end:
+                value = data[start + 1 : stop]
+                field = (name, huffman.decode(value) if data[start] >= 0x80 else value)
                 remember_literal(raw, field)
+            else:
+                size = evict(alive, size, max_size)
+                field, index, stop = decode_literal(data, pos, byte, alive)
+                dynamic = dynamic or index >= FIRST_DYNAMIC
+                if byte & 0xF0 == 0x10 or field[0] in SECRET_FIELDS:
+                    secret = True
+                elif index < FIRST_DYNAMIC and data[start] & 0x7F == stop - start - 1:
+                    remember_name(data[pos:start], field[0])
+        pos = stop
         fields.append(field)
         cost = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
         section += cost
@@ -195,22 +205,32 @@ def decode_literal(data: bytes, pos: int, byte: int, alive: list[Field]) -> tupl
     if index == prefix:
         index, pos = decode_integer(data, pos, prefix)
     if index == 0:
-        name, pos = decode_string(data, pos, True)
+        name, pos = decode_string(data, pos)
     else:
         name = STATIC[index][0] if index < FIRST_DYNAMIC else lookup(alive, index)[0]
-    value, pos = decode_string(data, pos, False)
+    value, pos = decode_string(data, pos)
     return (name, value), index, pos
+
+
+def remember_name(raw: bytes, name: bytes) -> None:
+    """The beginning of a literal is remembered at once, if its index and its name's length are of one octet each."""
+    global names
+    prefix = 0x3F if raw[0] >= 0x40 else 0x0F
+    if raw[0] & prefix == prefix or (len(raw) > 1 and raw[1] & 0x7F == 0x7F):
+        return
+    if len(names) >= MEMO_SIZE:
+        names = {}
+    names[raw] = name
 
 
 def remember_literal(raw: bytes, field: Field) -> None:
     """A literal is remembered once it recurs."""
     global literals, old_literals
-    if len(raw) > MEMO_STRING:
-        return
-    if len(literals) >= MEMO_SIZE:
-        old_literals = literals
-        literals = {}
-    literals[raw] = field if raw in literals or raw in old_literals else MARK_FIELD
+    if len(raw) <= MEMO_STRING:
+        if len(literals) >= MEMO_SIZE:
+            old_literals = literals
+            literals = {}
+        literals[raw] = field if raw in literals or raw in old_literals else MARK_FIELD
 
 
 def insert(table: DecoderTable, inserted: tuple[Field, ...]) -> DecoderTable:
@@ -277,9 +297,8 @@ def decode_integer(data: bytes, pos: int, prefix: int) -> tuple[int, int]:
         shift += 7
 
 
-def decode_string(data: bytes, pos: int, is_name: bool) -> tuple[bytes, int]:
-    """A string literal, and where it ends (§5.2). A Huffman-coded name is remembered once it recurs."""
-    global strings, old_strings
+def decode_string(data: bytes, pos: int) -> tuple[bytes, int]:
+    """A string literal, and where it ends (§5.2)."""
     byte = data[pos]
     length = byte & 0x7F
     pos += 1
@@ -289,20 +308,7 @@ def decode_string(data: bytes, pos: int, is_name: bool) -> tuple[bytes, int]:
     if end > len(data):
         raise IndexError
     raw = data[pos:end]
-    if byte < 0x80:
-        return raw, end
-    if not is_name:
-        return huffman.decode(raw), end
-    known = strings.get(raw, MARK)
-    if known:
-        return known, end
-    known = huffman.decode(raw)
-    if length <= MEMO_STRING:
-        if len(strings) >= MEMO_SIZE:
-            old_strings = strings
-            strings = {}
-        strings[raw] = known if raw in strings or raw in old_strings else MARK
-    return known, end
+    return (huffman.decode(raw) if byte >= 0x80 else raw), end
 
 
 @final

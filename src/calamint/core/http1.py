@@ -168,13 +168,12 @@ class Draft:
             self.wake = wake
         return twin
 
-    def fail(self, failure: Failure, sent: int) -> None:
+    def fail(self, kind: str, message: str, sent: int) -> None:
         """The connection ends and every request fails; those whose head ends after `sent` in the output never left."""
         for record in self.requests:
-            unsent = record.head_offset > sent
-            own = Failure(failure.kind, failure.code, failure.message, record.ref, unsent)
-            self.events.append(events.RequestFailed(record.ref, own))
-        self.end(failure)
+            failure = Failure(kind, -1, message, record.ref, record.head_offset > sent)
+            self.events.append(events.RequestFailed(record.ref, failure))
+        self.end(Failure(kind, -1, message))
 
     def end(self, failure: Failure | None) -> None:
         """Nothing more can be sent or received, and nothing of what was is kept."""
@@ -326,7 +325,7 @@ def receive(conn: HTTP1Connection, data: bytes, now: float) -> Step:
     try:
         recv_bytes(draft, data)
     except ConnectionFault as broken:
-        draft.fail(Failure("RemoteProtocolError", -1, broken.reason), draft.written)
+        draft.fail("RemoteProtocolError", broken.reason, draft.written)
     return draft.finish()
 
 
@@ -505,7 +504,7 @@ def cancel(conn: HTTP1Connection, ref: int, now: float) -> Step:
     if record is None:
         return conn, b"", []
     draft = Draft(conn, now)
-    draft.fail(Failure("StreamClosed", -1, f"{record.method} {record.target}: cancelled by its caller"), draft.written)
+    draft.fail("StreamClosed", f"{record.method} {record.target}: cancelled by its caller", draft.written)
     return draft.finish()
 
 
@@ -536,7 +535,8 @@ def handle_timeout(conn: HTTP1Connection, now: float) -> Step:
     for record in draft.requests:
         due = record.due()
         if due <= draft.now:
-            draft.fail(record.overdue(draft.now), draft.written)
+            failure = record.overdue(draft.now)
+            draft.fail(failure.kind, failure.message, draft.written)
             break
         draft.wake = min(draft.wake, due)
     return draft.finish()
@@ -547,7 +547,7 @@ def close(conn: HTTP1Connection, now: float) -> Step:
     if conn.status == CLOSED:
         return conn, b"", []
     draft = Draft(conn, now)
-    draft.fail(Failure("StreamClosed", -1, "the connection was closed by this side"), draft.written)
+    draft.fail("StreamClosed", "the connection was closed by this side", draft.written)
     return draft.finish()
 
 
@@ -564,7 +564,7 @@ def closed(
     elif conn.requests:
         how = "the peer closed the connection" if clean else "the connection broke"
         detail = f"; {reason}" if reason else ""
-        draft.fail(Failure("ReadError", -1, f"{how} {missing(conn)} (RFC 9112 §8{detail})"), conn.written - unsent)
+        draft.fail("ReadError", f"{how} {missing(conn)} (RFC 9112 §8{detail})", conn.written - unsent)
     else:
         draft.end(None)
     next_conn, _, happened = draft.finish()

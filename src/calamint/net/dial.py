@@ -2,18 +2,20 @@
 
 import ipaddress
 import queue
-import select
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from calamint.core.errors import ConnectError, ConnectTimeout, InvalidURL
 from calamint.core.url import URL, parse_url
 
-Address = tuple[int, int, int, tuple[object, ...]]  # family, type, protocol, socket address
+Address = tuple[int, int, int, str, tuple[int | str, ...] | tuple[int, bytes]]  # as socket.getaddrinfo gives them
+Resolver = Callable[[str, int], Sequence[Address]]
+"""From host and port to addresses: may block, is called in a thread of its own, and never for what is an address."""
 
-LONGEST: Final = 3600.0  # seconds that a driver waits at a time
+INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
 
 
@@ -32,19 +34,21 @@ def to_ascii(host: str) -> str:
         raise InvalidURL(f"the host {host!r} is not a domain name: {error}") from None
 
 
-def resolve(host: str, port: int, deadline: float) -> list[Address]:
+def resolve(host: str, port: int, deadline: float, resolver: Resolver) -> Sequence[Address]:
     """The host's addresses. A lookup cannot be interrupted: one that takes too long is left to a daemon thread."""
-    answers: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Sequence[Address] | Exception] = queue.SimpleQueue()
     if is_address(host):
-        look_up(host, port, answers)
+        ask(look_up, host, port, answers)
     else:
-        threading.Thread(target=look_up, args=(host, port, answers), daemon=True, name="calamint-resolve").start()
+        arguments = (resolver, host, port, answers)
+        threading.Thread(target=ask, args=arguments, daemon=True, name="calamint-resolve").start()
     try:
         answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
-        raise ConnectTimeout(f"no address for {host} within the connect limit") from None
-    if isinstance(answer, OSError):
-        raise ConnectError(f"no address for {host}: {answer.strerror or answer}", unprocessed=True) from answer
+        raise ConnectTimeout(f"no address for {host} within the connect limit", unprocessed=True) from None
+    if isinstance(answer, Exception):
+        what = getattr(answer, "strerror", None) or answer
+        raise ConnectError(f"no address for {host}: {what}", unprocessed=True) from answer
     return answer
 
 
@@ -57,59 +61,57 @@ def is_address(host: str) -> bool:
     return True
 
 
-def look_up(host: str, port: int, answers: "queue.SimpleQueue[list[Address] | OSError]") -> None:
-    """getaddrinfo, its answer or its error put into the queue."""
+def look_up(host: str, port: int) -> Sequence[Address]:
+    """The system's answer."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def ask(resolver: Resolver, host: str, port: int, answers: "queue.SimpleQueue[Sequence[Address] | Exception]") -> None:
+    """The resolver's answer, or what it raised, put into the queue."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        answers.put([(int(family), int(kind), protocol, address) for family, kind, protocol, _, address in found])
-    except OSError as error:
+        answers.put(resolver(host, port))
+    except Exception as error:  # UnicodeError too: a label that is empty or too long
         answers.put(error)
-    except UnicodeError as error:  # a label that is empty or too long
-        answers.put(OSError(str(error)))
 
 
-def open_tcp(host: str, port: int, deadline: float) -> socket.socket:
+def open_tcp(host: str, port: int, deadline: float, resolver: Resolver = look_up) -> socket.socket:
     """A socket connected to the first of the host's addresses that answers; no dead one takes all of the time."""
-    addresses = resolve(host, port, deadline)
+    addresses = resolve(host, port, deadline, resolver)
     failures: list[str] = []
-    for place, (family, kind, protocol, address) in enumerate(addresses):
+    for place, (family, kind, protocol, _, address) in enumerate(addresses):
         left = deadline - time.monotonic()
-        sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(max(0.001, left / (len(addresses) - place)))
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failures.append(
-                f"{address[0]}: {'no answer' if isinstance(error, TimeoutError) else error.strerror or error}"
-            )
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            set_options(sock)
-            return sock
-    tried = f"could not connect to {host} port {port}: {'; '.join(failures)}"
+            return dial(socket.socket(family, kind, protocol), address, left / (len(addresses) - place))
+        except OSError as error:  # of socket.socket() too: the system may not have the family
+            what = "no answer" if isinstance(error, TimeoutError) else error.strerror or error
+            failures.append(f"{address[0]}: {what}")
+    tried = f"could not connect to {host} port {port}: {'; '.join(failures) or 'it has no address'}"
     if time.monotonic() >= deadline:
         raise ConnectTimeout(f"{tried} (within the connect limit)", unprocessed=True)
     raise ConnectError(tried, unprocessed=True)
 
 
-def open_unix(path: str, deadline: float) -> socket.socket:
-    """A socket connected to a Unix domain socket."""
-    if not hasattr(socket, "AF_UNIX"):
-        raise ConnectError("this system has no Unix domain sockets")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def dial(sock: socket.socket, address: tuple[object, ...] | str, seconds: float) -> socket.socket:
+    """The socket, connected; closed if that fails."""
     try:
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
-        sock.connect(path)
-    except OSError as error:
-        sock.close()
-        raise ConnectError(f"could not connect to {path}: {error.strerror or error}", unprocessed=True) from error
+        sock.settimeout(max(0.001, seconds))
+        sock.connect(address)
+        if sock.family in INTERNET:
+            set_options(sock)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def open_unix(path: str, deadline: float) -> socket.socket:
+    """A socket connected to a Unix domain socket. One whose queue is full refuses at once: it cannot be waited for."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise ConnectError("this system has no Unix domain sockets", unprocessed=True)
+    try:
+        return dial(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path, deadline - time.monotonic())
+    except OSError as error:
+        raise ConnectError(f"could not connect to {path}: {error.strerror or error}", unprocessed=True) from error
 
 
 def set_options(sock: socket.socket) -> None:
@@ -119,33 +121,3 @@ def set_options(sock: socket.socket) -> None:
     for name, number in KEEPALIVE:
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
-
-
-class Waiter:
-    """Waits for one socket."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.mask = 0
-        if hasattr(select, "poll"):
-            self.poll = select.poll()
-            self.poll.register(sock, 0)
-
-    def wait(self, reading: bool, writing: bool, timeout: float) -> tuple[bool, bool]:
-        """Until the socket can be read or written as asked, or `timeout` seconds have passed; says which."""
-        timeout = min(max(0.0, timeout), LONGEST)
-        if not hasattr(select, "poll"):
-            readable, writable, broken = select.select(
-                [self.sock] * reading, [self.sock] * writing, [self.sock], timeout
-            )
-            return bool(readable or broken), bool(writable or broken)
-        mask = (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0)
-        if mask != self.mask:
-            self.poll.modify(self.sock, mask)
-            self.mask = mask
-        ready = self.poll.poll(int(timeout * 1000) + 1 if timeout else 0)
-        if not ready:
-            return False, False
-        seen = ready[0][1]
-        ended = seen & ~(select.POLLIN | select.POLLOUT)
-        return reading and bool(seen & select.POLLIN or ended), writing and bool(seen & select.POLLOUT or ended)

@@ -20,7 +20,8 @@ def make_context(
     `verify`: True; a file or directory of CA certificates (PEM) to trust instead; False, written out, to check nothing;
     or a context of your own, which is used as it is but for its ALPN protocols. `cert`: a client certificate (PEM), or
     (certificate, key) or (certificate, key, password). SSL_CERT_FILE and SSL_CERT_DIR replace the system's store, and
-    SSLKEYLOGFILE names a file for the secrets, where the environment sets them.
+    SSLKEYLOGFILE names a file for the secrets, where the environment sets them. Raises OSError where a file cannot be
+    read, and its subclass ssl.SSLError where it is not what it should be.
     """
     if isinstance(verify, ssl.SSLContext):
         context = verify
@@ -31,21 +32,34 @@ def make_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif isinstance(verify, str | os.PathLike) and os.fspath(verify):
-        path = os.fspath(verify)
-        is_directory = os.path.isdir(path)
-        context = ssl.create_default_context(
-            cafile=None if is_directory else path, capath=path if is_directory else None
-        )
+        context = ssl.create_default_context(capath=verify) if os.path.isdir(verify) else trust_file(os.fspath(verify))
     else:
         raise TypeError(f"verify={verify!r}: write True, False, a path of CA certificates, or an ssl.SSLContext")
     if context is not verify:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if isinstance(cert, tuple):
-        context.load_cert_chain(*cert)
-    elif cert is not None:
-        context.load_cert_chain(cert)
+    if cert is not None:
+        parts = cert if isinstance(cert, tuple) else (cert,)
+        try:
+            context.load_cert_chain(*parts)
+        except OSError as error:
+            raise named(error, " with ".join([os.fspath(part) for part in parts[:2]])) from None
     context.set_alpn_protocols(list(alpn))
     return context
+
+
+def trust_file(path: str) -> ssl.SSLContext:
+    """A context that trusts the CA certificates in this file alone."""
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise named(error, path) from None
+
+
+def named(error: OSError, path: str) -> OSError:
+    """The same error, with the file that it is about: the ssl module does not say."""
+    if isinstance(error, ssl.SSLError):
+        return ssl.SSLError(error.errno, f"{path}: {error.strerror}")
+    return OSError(error.errno, error.strerror, path)
 
 
 def default_context() -> ssl.SSLContext:
@@ -64,12 +78,14 @@ class TLSPipe:
     """TLS without a socket: what came in goes to `feed`, what has to go out is taken from `sealed`."""
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
-        """`server_hostname`: for SNI and the certificate; a trailing dot is no part of it, an address is never in SNI."""
+        """`server_hostname`: for SNI and the certificate, in neither of which stand a trailing dot or an address's zone."""
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.ended = False  # nothing more can be read
         self.clean = False  # … because the peer said so (close_notify), and not because the transport broke
-        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=server_hostname.rstrip("."))
+        self.reason = ""  # … or why else
+        name = server_hostname.partition("%")[0].rstrip(".")
+        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Bytes from the transport; none means that it ended."""
@@ -104,13 +120,14 @@ class TLSPipe:
             pass
         except ssl.SSLZeroReturnError:
             self.ended = self.clean = True
-        except ssl.SSLError:  # an end without close_notify, a bad record, an alert
+        except ssl.SSLError as error:  # an end without close_notify, a bad record, an alert
             self.ended = True
+            self.reason = "no close_notify" if isinstance(error, ssl.SSLEOFError) else str(error.strerror or error)
         return b"".join(parts)
 
-    def seal(self, data: bytes) -> None:
-        """Encrypts all of `data`: it is in `sealed` now."""
-        self.object.write(data)
+    def seal(self, data: bytes) -> int:
+        """Encrypts `data`, for `sealed`; returns how much of it."""
+        return self.object.write(data)
 
     def end(self) -> None:
         """Says close_notify; what the peer answers is not waited for."""

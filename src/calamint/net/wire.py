@@ -1,0 +1,158 @@
+"""A connected socket, with TLS on it or not: bytes out and in without waiting, and waiting for the one or the other."""
+
+import select
+import socket
+import ssl
+import time
+from typing import Final
+
+from calamint.core.errors import ConnectError, ConnectTimeout, InvalidURL
+from calamint.net.tls import READ_SIZE, TLSPipe
+
+LONGEST: Final = 3600.0  # seconds that a driver waits at a time
+SEAL_SIZE: Final = 64 * 1024  # plaintext encrypted at a time: what has not left is known to that grain
+HAS_POLL: Final = hasattr(select, "poll")  # not on Windows
+
+
+class Waiter:
+    """Waits for one socket."""
+
+    def __init__(self, sock: socket.socket, poll: bool = HAS_POLL) -> None:
+        self.sock = sock
+        self.mask = 0
+        self.poll: select.poll | None = select.poll() if poll else None
+        if self.poll is not None:
+            self.poll.register(sock, 0)
+
+    def wait(self, reading: bool, writing: bool, timeout: float) -> tuple[bool, bool]:
+        """Until the socket can be read or written as asked, or `timeout` seconds have passed; says which."""
+        timeout = min(max(0.0, timeout), LONGEST)
+        if self.poll is None:
+            readable, writable, broken = select.select(
+                [self.sock] * reading, [self.sock] * writing, [self.sock], timeout
+            )
+            return reading and bool(readable or broken), writing and bool(writable or broken)
+        mask = (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0)
+        if mask != self.mask:
+            self.poll.modify(self.sock, mask)
+            self.mask = mask
+        ready = self.poll.poll(int(timeout * 1000) + 1 if timeout else 0)
+        if not ready:
+            return False, False
+        seen = ready[0][1]
+        ended = seen & ~(select.POLLIN | select.POLLOUT)
+        return reading and bool(seen & select.POLLIN or ended), writing and bool(seen & select.POLLOUT or ended)
+
+
+class Wire:
+    """Takes bytes of the core's output, gives bytes for its input."""
+
+    def __init__(self, sock: socket.socket, tls: TLSPipe | None) -> None:
+        self.sock = sock
+        self.tls = tls
+        self.buffer = bytearray(READ_SIZE)
+        self.view = memoryview(self.buffer)
+        self.sealed = b""  # ciphertext that the kernel has not taken
+        self.held = 0  # plaintext of it of which no byte has left
+        self.deaf = False  # the peer takes no more bytes; what it sent before can still be read
+        self.reset = False  # … and it broke off: an end of its bytes proves nothing
+        self.ended = False  # nothing more can be read
+        self.clean = False  # … because the peer ended its side in an orderly way
+        self.waiter = Waiter(sock)
+        sock.setblocking(False)
+
+    def send(self, data: bytes) -> int:
+        """Writes without waiting; returns how much of `data` it has taken. Where that breaks, it is deaf."""
+        taken = 0
+        try:
+            if self.tls is None:
+                return self.sock.send(data) if data else 0
+            while self.sealed or taken < len(data):
+                if not self.sealed:
+                    self.held = self.tls.seal(data[taken : taken + SEAL_SIZE])
+                    taken += self.held
+                    self.sealed = self.tls.sealed()
+                self.sealed = self.sealed[self.sock.send(self.sealed) :]
+                self.held = 0
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        except OSError as error:
+            self.deaf = True
+            self.reset = not isinstance(error, BrokenPipeError)  # that one says: the peer's end had come before
+        return taken
+
+    def receive(self) -> bytes:
+        """What there is; see `ended` where it is nothing. Raises OSError."""
+        try:
+            size = self.sock.recv_into(self.buffer)
+        except BlockingIOError:
+            size = -1
+        if self.tls is None:
+            self.ended = size == 0
+            self.clean = self.ended and not self.reset
+            return bytes(self.view[:size]) if size > 0 else b""
+        if size >= 0:
+            self.tls.feed(self.view[:size])
+        data = self.tls.open()
+        self.sealed += self.tls.sealed()  # key updates and such
+        self.ended = self.tls.ended
+        self.clean = self.tls.clean
+        return data
+
+    def close(self) -> None:
+        """Says what can be said without waiting, and closes."""
+        try:
+            if self.tls is not None and not self.sealed and not self.deaf:
+                self.tls.end()
+                self.sock.send(self.tls.sealed())
+        except OSError:
+            pass
+        finally:
+            self.sock.close()
+
+
+def start_tls(sock: socket.socket, context: ssl.SSLContext, server_hostname: str, deadline: float) -> TLSPipe:
+    """TLS on a connected socket, its handshake done."""
+    try:
+        tls = TLSPipe(context, server_hostname)
+    except ValueError as error:
+        raise InvalidURL(f"{server_hostname!r} is no name for a certificate: {error}") from None
+    try:
+        done = False
+        while not done:
+            try:
+                done = tls.handshake()
+            except ssl.SSLError:
+                say(sock, tls.sealed())  # the alert
+                raise
+            if sealed := tls.sealed():
+                sock.settimeout(left(deadline))
+                sock.sendall(sealed)
+            if not done:
+                sock.settimeout(left(deadline))
+                tls.feed(sock.recv(READ_SIZE))
+    except TimeoutError:
+        raise ConnectTimeout(f"no TLS with {server_hostname} within the connect limit", unprocessed=True) from None
+    except ssl.SSLError as error:
+        raise ConnectError(f"no TLS with {server_hostname}: {error.strerror or error}", unprocessed=True) from error
+    except OSError as error:
+        what = error.strerror or error
+        raise ConnectError(f"the connection broke in the TLS handshake: {what}", unprocessed=True) from error
+    return tls
+
+
+def left(deadline: float) -> float:
+    """Seconds until then, as a socket's timeout. Raises TimeoutError when they are over."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return min(LONGEST, seconds)
+
+
+def say(sock: socket.socket, data: bytes) -> None:
+    """Last words: sent if the kernel takes them at once."""
+    try:
+        sock.setblocking(False)
+        sock.send(data)
+    except OSError:
+        pass
