@@ -49,7 +49,7 @@ MARK: Final = b""  # not in a memo, or in it as: seen once
 names: dict[bytes, bytes] = {}
 literals: dict[bytes, Field] = {}
 old_literals: dict[bytes, Field] = {}
-MARK_FIELD: Final[Field] = (b"", b"")  # seen once, remembered when it recurs
+MARK_FIELD: Final[Field] = (b"", b"")  # not in the memo, or in it as: seen once. No `is`: compiled tuples have no identity
 UPDATES: Final = frozenset([bytes((number,)) for number in range(0x20, 0x40)])  # how a table size update begins (§6.3)
 
 
@@ -151,7 +151,7 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
         stop = start + 1 + (data[start] & 0x7F) if start < end else end
         raw = data[pos:stop]
         field = literals.get(raw, MARK_FIELD)
-        if field is MARK_FIELD:
+        if not field[0]:
             name = names.get(data[pos:start], MARK)
             if name and data[start] & 0x7F != 0x7F and stop <= end:
                 value = data[start + 1 : stop]

@@ -42,8 +42,9 @@ BLOCK_SIZE: Final = 2048  # longer blocks are not remembered
 # Block without reference to the dynamic table → what it says and what it inserts. Two generations.
 blocks: dict[bytes, tuple[Head, tuple[hpack.Field, ...]]] = {}
 old_blocks: dict[bytes, tuple[Head, tuple[hpack.Field, ...]]] = {}
-UNKNOWN: Final[tuple[Head, tuple[hpack.Field, ...]]] = (Head(0, (), -1), ())
+UNSEEN: Final = Head(0, (), -1, "not seen")
 SEEN: Final = Head(0, (), -1, "seen once")
+UNKNOWN: Final[tuple[Head, tuple[hpack.Field, ...]]] = (UNSEEN, ())
 
 
 def recv_bytes(draft: Draft, data: bytes) -> None:
@@ -300,7 +301,7 @@ def decode_head(draft: Draft, block: bytes) -> Head:
     if isinstance(found, Head) and found is not SEEN:
         return found
     known = blocks.get(block, UNKNOWN)
-    if known is UNKNOWN:
+    if known[0] is UNSEEN:
         known = old_blocks.get(block, UNKNOWN)
     if known[0].status and draft.setup.remembers and not table.must_update:
         draft.decoder = hpack.insert(table, known[1])
@@ -323,7 +324,7 @@ def decode_head(draft: Draft, block: bytes) -> Head:
         if len(blocks) >= BLOCK_MEMO:
             old_blocks = blocks
             blocks = {}
-        blocks[block] = (SEEN, ()) if known is UNKNOWN else (head, decoded.inserted)
+        blocks[block] = (SEEN, ()) if known[0] is UNSEEN else (head, decoded.inserted)
     return head
 
 

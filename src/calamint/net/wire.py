@@ -58,6 +58,7 @@ class Wire:
         self.reset = False  # … and it broke off: an end of its bytes proves nothing
         self.ended = False  # nothing more can be read
         self.clean = False  # … because the peer ended its side in an orderly way
+        self.reason = ""  # … or why else
         self.waiter = Waiter(sock)
         sock.setblocking(False)
 
@@ -97,6 +98,7 @@ class Wire:
         self.sealed += self.tls.sealed()  # key updates and such
         self.ended = self.tls.ended
         self.clean = self.tls.clean
+        self.reason = self.tls.reason
         return data
 
     def close(self) -> None:
