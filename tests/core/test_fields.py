@@ -52,18 +52,29 @@ def test_method_is_a_token() -> None:
 
 def test_target_is_printable_ascii_without_space_or_fragment() -> None:
     """RFC 9112 §3.2: "No whitespace is allowed in the request-target"."""
-    for target in ("/", "*", "example.org:443", "http://a/b?c", "/a%20b?c=d&e"):
-        check_target(target)
     for number in range(0x180):
         target = f"/a{chr(number)}b"
         if 0x20 < number < 0x7F and number != ord("#"):
-            check_target(target)
+            check_target("GET", target)
         else:
             with pytest.raises(LocalProtocolError, match="must be printable ASCII without spaces or '#'") as caught:
-                check_target(target)
+                check_target("GET", target)
             assert repr(target) in str(caught.value)
     with pytest.raises(LocalProtocolError, match="target ''"):
-        check_target("")
+        check_target("GET", "")
+
+
+def test_target_is_a_path_or_an_asterisk_for_options() -> None:
+    """RFC 9112 §3.2.1, §3.2.4; RFC 9113 §8.3.1: ":path" is not empty and begins with "/", or is "*" for OPTIONS."""
+    for method, target in (("GET", "/"), ("OPTIONS", "/"), ("OPTIONS", "*"), ("GET", "/*"), ("GET", "//a?b")):
+        check_target(method, target)
+    wrong = ["a", "*a", "?a", "example.org:443", "http://a/b", ":path"]
+    for method, target in [("GET", "*"), ("options", "*"), *[("GET", target) for target in wrong], ("OPTIONS", "**")]:
+        with pytest.raises(
+            LocalProtocolError, match="must be a path that begins with '/', or '\\*' for OPTIONS"
+        ) as caught:
+            check_target(method, target)
+        assert repr(target) in str(caught.value)
 
 
 def test_field_name_is_a_token() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import calamint.core.value
 from calamint.core import hpack
 from calamint.core.errors import COMPRESSION_ERROR, ConnectionFault
-from calamint.core.hpack import Block, DecoderTable, EncoderTable, Field, decode, encode, insert, resize
+from calamint.core.hpack import Block, DecoderTable, EncoderTable, Field, allow, decode, encode, insert, resize
 from calamint.core.value import SECRET_FIELDS, Fields
 
 COMPILED: Final = not (calamint.core.value.__file__ or "").endswith(".py")
@@ -376,6 +376,21 @@ def test_a_lowered_size_must_be_announced() -> None:
     assert read(table, b"\x3f\x45\x82").table == DecoderTable((), 0, 100, 100, False)
 
 
+def test_what_our_settings_allow_once_acknowledged() -> None:
+    """RFC 9113 §6.5.3, §4.3.1: a smaller size takes effect with an update, a larger one may be used from now on."""
+    table = DecoderTable(((b"a", b"1"),), 34, 4096, 4096)
+    assert allow(table, 4096) == table
+    assert allow(table, 4097) == DecoderTable(table.entries, 34, 4096, 4097, False)
+    lowered = allow(table, 4095)
+    assert lowered == DecoderTable(table.entries, 34, 4096, 4095, True)
+    assert read(lowered, b"\x3f\xe0\x1f\xbe").table == DecoderTable(table.entries, 34, 4095, 4095, False)
+    with refused("1 table size updates, the last to 4096", "at most 4095"):
+        read(lowered, b"\x3f\xe1\x1f\xbe")
+    with refused("no table size update"):
+        read(lowered, b"\xbe")
+    assert read(allow(table, 0), b"\x20").table == DecoderTable((), 0, 0, 0, False)
+
+
 def test_an_update_evicts() -> None:
     """§4.3: the oldest go until the size is at most the new maximum."""
     entries = ((b"a", b"1"), (b"b", b"2"), (b"c", b"3"))  # 34 each
@@ -622,14 +637,14 @@ def test_what_is_remembered_survives_one_generation() -> None:
 
 
 def test_long_strings_are_not_remembered() -> None:
-    """The code of X has eight bits, so that these have the length of their octets."""
-    for size in (hpack.MEMO_STRING + 1, 300, 5000):
+    """What has a length of two octets; the code of X has eight bits, so that these have the length of their octets."""
+    for size in (126, 127, 128, 300, 5000):
         name = b"X" * size
         data = b"\x40" + hpack.encode_integer(size, 0x7F, 0x80) + HUFFMAN.encode(name) + literal(0, b"", name, True)[2:]
         for _ in range(3):
             assert read(DecoderTable(), data).fields == ((name, name),)
-        assert name not in remembered()
-    assert max([len(key) for memo in memos() for key in memo]) <= hpack.MEMO_STRING
+        assert (name in remembered()) == (size < 127)
+    assert max([len(key) for memo in memos() for key in memo]) == 2 + 126 + 1 + 126
 
 
 def test_a_literal_whose_index_has_two_octets_teaches_nothing_wrong() -> None:

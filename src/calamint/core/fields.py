@@ -34,10 +34,12 @@ def check_method(method: str) -> None:
         raise LocalProtocolError(f"the method {method!r} is not a token (RFC 9110 §9.1)")
 
 
-def check_target(target: str) -> None:
-    """Raises LocalProtocolError unless the target is printable ASCII without white space or fragment (RFC 9112 §3.2)."""
+def check_target(method: str, target: str) -> None:
+    """Raises LocalProtocolError unless the target is a path in printable ASCII, or * for OPTIONS (RFC 9112 §3.2)."""
     if not target or not target.isascii() or not target.isprintable() or " " in target or "#" in target:
         raise LocalProtocolError(f"the target {target!r} must be printable ASCII without spaces or '#': quote it first")
+    if not target.startswith("/") and (target != "*" or method != "OPTIONS"):
+        raise LocalProtocolError(f"the target {target!r} must be a path that begins with '/', or '*' for OPTIONS")
 
 
 def check_fields(fields: Fields) -> None:

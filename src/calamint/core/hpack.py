@@ -49,7 +49,10 @@ MARK: Final = b""  # not in a memo, or in it as: seen once
 names: dict[bytes, bytes] = {}
 literals: dict[bytes, Field] = {}
 old_literals: dict[bytes, Field] = {}
-MARK_FIELD: Final[Field] = (b"", b"")  # not in the memo, or in it as: seen once. No `is`: compiled tuples have no identity
+MARK_FIELD: Final[Field] = (
+    b"",
+    b"",
+)  # not in the memo, or in it as: seen once. No `is`: compiled tuples have no identity
 UPDATES: Final = frozenset([bytes((number,)) for number in range(0x20, 0x40)])  # how a table size update begins (§6.3)
 
 
@@ -231,6 +234,11 @@ def remember_literal(raw: bytes, field: Field) -> None:
             old_literals = literals
             literals = {}
         literals[raw] = field if raw in literals or raw in old_literals else MARK_FIELD
+
+
+def allow(table: DecoderTable, limit: int) -> DecoderTable:
+    """The table once our HEADER_TABLE_SIZE is acknowledged: if that is smaller, the next block has to say so (§4.2)."""
+    return DecoderTable(table.entries, table.size, table.max_size, limit, limit < table.max_size)
 
 
 def insert(table: DecoderTable, inserted: tuple[Field, ...]) -> DecoderTable:

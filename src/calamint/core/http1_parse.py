@@ -131,8 +131,8 @@ def encode_request(
     `size` bytes of content are known, -1 for none, and with `end` they are all. Where the caller's fields do not say how
     the content is framed, one more does.
     """
-    check_target(target)
     head = encode_around(method, host, fields)
+    check_target(method, target)
     length = head.length
     framing = CRLF
     if length < 0 and not head.chunked:

@@ -12,7 +12,7 @@ from calamint.core.errors import CANCEL, NO_ERROR, AtCapacity, ConnectionFault, 
 from calamint.core.events import Event, RequestFailed, WindowOpened
 from calamint.core.exchange import CLOCKS, LOCAL_AWAITING, OPEN_AWAITING, Clocks, Exchange, Settings, Upload
 from calamint.core.fields import check_fields, check_method, check_target, find_length, for_http2
-from calamint.core.flow import DEFAULT_WINDOW, is_due
+from calamint.core.flow import DEFAULT_WINDOW
 from calamint.core.hpack import DecoderTable, EncoderTable
 from calamint.core.http2_receive import recv_bytes
 from calamint.core.http2_state import (
@@ -75,7 +75,7 @@ def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP2Connec
         1,
         (),
         EncoderTable({}, {}),
-        DecoderTable((), 0, min(4096, settings.header_table_size), settings.header_table_size),
+        DecoderTable((), 0, 4096, max(4096, settings.header_table_size)),  # until our SETTINGS are acknowledged
         DEFAULT_WINDOW,
         settings.connection_window,
         b"",
@@ -157,8 +157,10 @@ def request(
 
 def refuse(conn: HTTP2Connection) -> None:
     """Raises what tells a caller why there is no slot."""
-    if conn.status != OPEN or conn.next_ref > LAST_REF:
+    if conn.status != OPEN:
         raise LocalProtocolError(f"the connection is {STATUS_NAMES[conn.status]}: it takes no new requests")
+    if conn.next_ref > LAST_REF:
+        raise LocalProtocolError("every stream id of the connection has been used (RFC 9113 §5.1.1)")
     used = f"{conn.live} live, {len(conn.control.unsent)} unsent, {len(conn.control.unconfirmed)} unconfirmed"
     raise AtCapacity(f"no slot is free: {conn.peer.limit} allowed, {used}")
 
@@ -166,17 +168,21 @@ def refuse(conn: HTTP2Connection) -> None:
 def encode_request(draft: Draft, method: str, target: str, fields: Fields, content: bytes | None, end: bool) -> bytes:
     """The request's field block (§8.3.1). What recurs is remembered with the table: the block, or what is around the path."""
     table = draft.encoder
-    block = table.blocks.get((method, target, fields), hpack.MARK)
+    key = (method, target, fields)
+    block = table.blocks.get(key, hpack.MARK)
+    declared = -1  # what is remembered declares no length
     if not block:
-        check_target(target)
+        check_target(method, target)
         before, after = encode_around(draft, method, fields)
         block = before + hpack.encode_path(target.encode("ascii")) + after
-        if draft.encoder is table and (method, fields) in table.around:
+        declared = find_length(fields)
+        if end and not content and declared > 0:
+            raise LocalProtocolError(f"content-length {declared} without content (RFC 9110 §8.6)")
+        if declared < 0 and draft.encoder is table and (method, fields) in table.around:
             if len(table.blocks) >= HEAD_MEMO:
                 table.blocks = {}
-            key = (method, target, fields)
             table.blocks[key] = block if key in table.blocks else hpack.MARK
-    if content is not None and end and find_length(fields) < 0:
+    if content is not None and end and declared < 0:
         block += hpack.encode_literal(0x00, 0x0F, 28, b"content-length", b"%d" % len(content))
     return block
 
@@ -330,16 +336,8 @@ def consume(conn: HTTP2Connection, ref: int, size: int, now: float) -> Step:
     stream.unread -= size
     stream.credit += size
     stream.reader_at = draft.now
-    give_credit(draft, stream)
+    draft.give_credit(stream)
     return draft.finish()
-
-
-def give_credit(draft: Draft, stream: Exchange) -> None:
-    """WINDOW_UPDATE for the stream, once half of its window has been consumed (§6.9)."""
-    if is_due(stream.credit, draft.setup.settings.stream_window):
-        draft.out.append(frames.encode_window_update(stream.ref, stream.credit))
-        stream.recv_window += stream.credit
-        stream.credit = 0
 
 
 def cancel(conn: HTTP2Connection, ref: int, now: float) -> Step:
@@ -371,7 +369,7 @@ def next_timeout(conn: HTTP2Connection) -> float:
 
 def handle_timeout(conn: HTTP2Connection, now: float) -> Step:
     """Ends the requests whose clock has run out, sends the resets that waited, condemns a peer that answers no PING."""
-    if now < conn.wake or conn.status == CLOSED:
+    if max(now, conn.now) < conn.wake or conn.status == CLOSED:
         return conn, b"", []
     draft = Draft(conn, now)
     draft.wake = INFINITY
@@ -379,7 +377,7 @@ def handle_timeout(conn: HTTP2Connection, now: float) -> Step:
     if control.ping_at > NEVER:
         if control.ping_at + PING_LIMIT <= draft.now:
             waited = f"no answer to a PING for {draft.now - control.ping_at:.2f} s (allowed are {PING_LIMIT:g})"
-            draft.end(Failure("ReadTimeout", -1, f"the peer is gone: {waited}"), LAST_REF)
+            draft.end(Failure("ReadTimeout", -1, f"the peer is gone: {waited}"), 0)
             return draft.finish()
         draft.wake = control.ping_at + PING_LIMIT
     for stream in all_streams(draft.streams):
@@ -401,7 +399,7 @@ def close(conn: HTTP2Connection, now: float) -> Step:
         return conn, b"", []
     draft = Draft(conn, now)
     draft.out.append(frames.encode_goaway(0, NO_ERROR, b""))
-    draft.end(Failure("StreamClosed", -1, "the connection was closed by this side"), LAST_REF)
+    draft.end(Failure("StreamClosed", -1, "the connection was closed by this side"), 0)
     return draft.finish()
 
 
@@ -417,7 +415,7 @@ def closed(
         what = "the peer closed the connection" if clean else "the connection broke"
         detail = f" ({reason})" if reason else ""
         failure = Failure("ReadError", -1, f"{what} before the response was complete{detail}")
-    draft.end(failure, conn.written - unsent)
+    draft.end(failure, unsent)
     next_conn, _, events = draft.finish()
     return next_conn, events
 

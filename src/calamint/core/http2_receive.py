@@ -93,7 +93,7 @@ def check_header(draft: Draft, data: bytes, length: int, kind: int, flags: int, 
     """What may be refused from the nine octets of the frame header alone."""
     if draft.frames == 0 and (kind != frames.SETTINGS or flags & frames.ACK):
         if data.startswith(b"HTTP/"):
-            raise ConnectionFault(PROTOCOL_ERROR, f"the peer answers in HTTP/1: {data[:40]!r}")
+            raise ConnectionFault(PROTOCOL_ERROR, f"the peer answers in HTTP/1: {data[:9]!r}")
         raise ConnectionFault(
             PROTOCOL_ERROR, f"the first frame is {frames.frame_name(kind)}, not SETTINGS (RFC 9113 §3.4)"
         )
@@ -151,7 +151,9 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
     padding = 0
     left = length
     if flags & frames.PADDED:
-        if length == 0 or data[start] >= length:
+        if length == 0:
+            raise ConnectionFault(FRAME_SIZE_ERROR, "DATA too short for its Pad Length (§4.2)")
+        if data[start] >= length:
             raise ConnectionFault(PROTOCOL_ERROR, "DATA whose padding is as long as its payload (§6.1)")
         padding = data[start]
         left = length - 1 - padding
@@ -175,9 +177,12 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
             if stream.expected >= 0:
                 stream.expected -= left
                 if stream.expected < 0:
-                    raise StreamFault(
-                        ref, PROTOCOL_ERROR, f"{-stream.expected} bytes above its content-length (§8.1.1)"
-                    )
+                    above = f"{-stream.expected} bytes above its content-length (§8.1.1)"
+                    raise StreamFault(ref, PROTOCOL_ERROR, above)
+            if left != length:
+                draft.give_credit(stream)
+        elif flags & frames.END_STREAM:
+            draft.forget(ref, False)
         if padding == 0 and len(data) - start >= left:
             if stream is not None:
                 deliver(draft, stream, data[start : start + left])
@@ -276,6 +281,8 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
     else:
         stream = draft.find(ref, streams.RECV_INTERIM if status else streams.RECV_TRAILERS)
     if stream is None:
+        if flags & frames.END_STREAM:
+            draft.forget(ref, False)
         return
     if status >= 200:
         stream.status = status
@@ -351,6 +358,8 @@ def recv_rst_stream(draft: Draft, ref: int, payload: bytes) -> None:
     if stream is not None:
         message = f"{stream.method} {stream.target}: the peer reset stream {ref} [{error_name(code)}]"
         draft.fail(stream, Failure("StreamReset", code, message, ref, code == REFUSED_STREAM))
+    else:
+        draft.forget(ref, True)
 
 
 # §6.5 SETTINGS
@@ -363,7 +372,10 @@ def recv_settings(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
     if flags & frames.ACK:
         if payload:
             raise ConnectionFault(FRAME_SIZE_ERROR, f"SETTINGS with ACK and {len(payload)} bytes (§6.5)")
-        draft.own_control().settings_at = NEVER
+        control = draft.own_control()
+        if control.settings_at > NEVER and draft.decoder.limit != draft.setup.settings.header_table_size:
+            draft.decoder = hpack.allow(draft.decoder, draft.setup.settings.header_table_size)
+        control.settings_at = NEVER
         return
     settings = frames.decode_settings(payload)
     if not draft.peer.known:

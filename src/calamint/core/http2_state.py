@@ -19,7 +19,8 @@ from calamint.core.errors import (
     error_name,
 )
 from calamint.core.events import ConnectionClosed, Event, RequestFailed
-from calamint.core.exchange import IDLE, RESET_BY_US, STATE_NAMES, Exchange, Settings
+from calamint.core.exchange import IDLE, OPEN_AWAITING, OPEN_RECEIVING, RESET_BY_US, STATE_NAMES, Exchange, Settings
+from calamint.core.flow import is_due
 from calamint.core.hpack import DecoderTable, EncoderTable
 from calamint.core.streams import LEAF, Leaves, all_streams
 from calamint.core.url import Origin
@@ -36,6 +37,7 @@ MEMO_SECTION: Final = 16 * 1024
 MEMO_FIELDS: Final = 64
 PING_LIMIT: Final = 10.0  # seconds for the peer to answer a PING of ours
 RESET_BURST: Final = 500.0  # RST_STREAM that may go out at once, and then a second:
+ONE_TOKEN: Final = 0.999  # a wake-up for a token finds it, whatever the rounding
 RESET_RATE: Final = 30.0  # servers allow about 33 a second since CVE-2023-44487
 
 
@@ -114,7 +116,7 @@ class Control(Value):
 
     def __init__(
         self,
-        unsent: dict[int, tuple[int, int]],
+        unsent: dict[int, tuple[int, int, bool]],
         unconfirmed: dict[int, float],
         ping_at: float = NEVER,
         pings: int = 0,
@@ -125,7 +127,9 @@ class Control(Value):
         settings_at: float = NEVER,
     ) -> None:
         self.owner: object | None = None
-        self.unsent: dict[int, tuple[int, int]] = unsent  # stream → error code, its mark
+        self.unsent: dict[int, tuple[int, int, bool]] = (
+            unsent  # stream → error code, its mark, whether our side is open
+        )
         self.unconfirmed: dict[int, float] = unconfirmed  # stream → when its reset was handed out
         self.ping_at: float = ping_at  # when the PING in flight was handed out, or NEVER
         self.pings: int = pings  # PINGs of ours so far
@@ -355,9 +359,9 @@ class Draft:
 
     def reset(self, stream: Exchange, code: int) -> None:
         """The stream leaves `live` and is reset: now, or when the pacer lets it. Exactly one RST_STREAM per stream."""
-        stream.state = streams.GRID[stream.state * streams.COLUMNS + streams.SEND_RESET]
         self.leave(stream)
-        self.own_control().unsent[stream.ref] = (code, stream.mark)
+        ours_open = stream.state == OPEN_AWAITING or stream.state == OPEN_RECEIVING
+        self.own_control().unsent[stream.ref] = (code, stream.mark, ours_open)
         self.pace_resets()
 
     def pace_resets(self) -> None:
@@ -366,8 +370,8 @@ class Draft:
         earned = max(0.0, self.now - control.tokens_at) * RESET_RATE
         control.tokens = min(RESET_BURST, control.tokens + earned)
         control.tokens_at = self.now
-        for ref, (code, mark) in list(control.unsent.items()):
-            if control.tokens < 1.0:
+        for ref, (code, mark, _) in list(control.unsent.items()):
+            if control.tokens < ONE_TOKEN:
                 self.wake = min(self.wake, self.now + (1.0 - control.tokens) / RESET_RATE)
                 return
             control.tokens -= 1.0
@@ -376,6 +380,20 @@ class Draft:
             if mark == self.frames:  # no frame has come since its HEADERS left: is anybody there?
                 control.unconfirmed[ref] = self.now
                 self.ping()
+
+    def give_credit(self, stream: Exchange) -> None:
+        """WINDOW_UPDATE for the stream, once half of its window has been consumed, by its reader or by padding (§6.9)."""
+        if is_due(stream.credit, self.setup.settings.stream_window):
+            self.out.append(frames.encode_window_update(stream.ref, stream.credit))
+            stream.recv_window += stream.credit
+            stream.credit = 0
+
+    def forget(self, ref: int, both: bool) -> None:
+        """The peer has closed its side, or `both`, of a stream whose RST_STREAM waits: once it is closed, none is sent (§5.1)."""
+        if ref in self.control.unsent:
+            ours_open = self.control.unsent[ref][2]
+            if both or not ours_open:
+                del self.own_control().unsent[ref]
 
     def ping(self) -> None:
         """A PING of ours, to learn whether the peer lives (§6.7), unless one is in flight."""
@@ -389,10 +407,11 @@ class Draft:
     def terminate(self, code: int, reason: str) -> None:
         """A connection error (§5.4.1): GOAWAY, and every request fails."""
         self.out.append(frames.encode_goaway(0, code, b""))
-        self.end(Failure("RemoteProtocolError", code, f"{reason} [{error_name(code)}]"), LAST_REF)
+        self.end(Failure("RemoteProtocolError", code, f"{reason} [{error_name(code)}]"), 0)
 
-    def end(self, failure: Failure | None, sent: int) -> None:
-        """The connection is over: every request fails; those whose head ends after `sent` in the output never left."""
+    def end(self, failure: Failure | None, unsent: int) -> None:
+        """The connection is over: every request fails; those whose head ends in the last `unsent` bytes never left."""
+        sent = self.written + sum([len(data) for data in self.out]) - unsent
         for stream in all_streams(self.streams):
             kind, code, message = (
                 ("ReadError", -1, "") if failure is None else (failure.kind, failure.code, failure.message)

@@ -21,6 +21,7 @@ SECRET_FIELDS: Final = frozenset({b"authorization", b"cookie", b"proxy-authoriza
 SHOWN_BYTES: Final = 80
 SHOWN_ITEMS: Final = 12
 SHOWN_DEPTH: Final = 5
+WIRE: Final = frozenset({"block", "buffer"})  # parts that hold fields as they stand on the wire, secrets among them
 
 
 class Value:
@@ -43,8 +44,11 @@ class Value:
         return hash((type(self).__name__, tuple([getattr(self, name) for name in self.__match_args__])))
 
     def __repr__(self) -> str:
-        shown = ", ".join([f"{name}={show(getattr(self, name), 0)}" for name in self.__match_args__])
-        return f"{type(self).__name__}({shown})"
+        parts: list[str] = []
+        for name in self.__match_args__:
+            item = getattr(self, name)
+            parts.append(f"{name}={show(item, SHOWN_DEPTH if name in WIRE else 0)}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), tuple([getattr(self, name) for name in self.__match_args__])
@@ -53,7 +57,7 @@ class Value:
 def show(item: object, depth: int) -> str:
     """What repr says of a part: secrets and long content by their length only, of long collections the first items."""
     if isinstance(item, bytes):
-        return repr(item) if len(item) <= SHOWN_BYTES else f"<{len(item)} bytes>"
+        return repr(item) if len(item) <= SHOWN_BYTES and depth < SHOWN_DEPTH else f"<{len(item)} bytes>"
     if not isinstance(item, tuple | dict):
         return repr(item)
     if depth >= SHOWN_DEPTH:

@@ -93,6 +93,7 @@ class TLSPipe:
             self.incoming.write(data)
         else:
             self.incoming.write_eof()
+            self.reason = "no close_notify"  # or it would have been read before
 
     def sealed(self) -> bytes:
         """Bytes for the transport."""
@@ -110,19 +111,17 @@ class TLSPipe:
         """All the plaintext that has come."""
         parts: list[bytes] = []
         try:
-            while True:
-                part = self.object.read(READ_SIZE)
-                if not part:
-                    self.ended = self.clean = True
-                    break
+            while part := self.object.read(READ_SIZE):
                 parts.append(part)
+            self.ended = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self.ended = self.clean = True
-        except ssl.SSLError as error:  # an end without close_notify, a bad record, an alert
             self.ended = True
-            self.reason = "no close_notify" if isinstance(error, ssl.SSLEOFError) else str(error.strerror or error)
+        except ssl.SSLError as error:  # a bad record, an alert
+            self.ended = True
+            self.reason = self.reason or str(error.strerror or error)
+        self.clean = self.ended and not self.reason  # OpenSSL itself does not tell: see OP_IGNORE_UNEXPECTED_EOF
         return b"".join(parts)
 
     def seal(self, data: bytes) -> int:
