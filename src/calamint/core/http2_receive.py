@@ -6,7 +6,7 @@ Every threshold is tested per frame, never per call: the same bytes give the sam
 
 from typing import Final
 
-from calamint.core import flow, frames, hpack, streams
+from calamint.core import flow, frames, hpack
 from calamint.core.errors import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -32,7 +32,22 @@ from calamint.core.events import (
 )
 from calamint.core.exchange import REMOTE, Exchange
 from calamint.core.fields import Head, read_head
+from calamint.core.frames import DATA, END_HEADERS, END_STREAM, HEADER_SIZE, HEADERS, PADDED, PRIORITY_FLAG
 from calamint.core.http2_state import DRAINING, LAST_REF, MEMO_FIELDS, Draft
+from calamint.core.streams import (
+    COLUMNS,
+    GRID,
+    IGNORE,
+    RECV_DATA,
+    RECV_END,
+    RECV_FINAL,
+    RECV_INTERIM,
+    RECV_RESET,
+    RECV_TRAILERS,
+    RECV_WINDOW,
+    all_streams,
+    find_stream,
+)
 from calamint.core.value import NEVER
 
 CONTINUATION_LIMIT: Final = 64  # fragments of one field block, the empty ones counted
@@ -56,8 +71,9 @@ def recv_bytes(draft: Draft, data: bytes) -> None:
         data = draft.buffer + data
     end = len(data)
     limit = draft.setup.settings.max_frame_size
+    checked = draft.frames == 0 or draft.control.block is not None  # not just any frame may come
     unpack = frames.HEADER.unpack_from
-    while end - pos >= frames.HEADER_SIZE:
+    while end - pos >= HEADER_SIZE:
         high: int
         low: int
         kind: int
@@ -66,11 +82,11 @@ def recv_bytes(draft: Draft, data: bytes) -> None:
         high, low, kind, flags, ref = unpack(data, pos)
         length = high << 8 | low
         ref &= LAST_REF  # "the reserved bit MUST be ignored when receiving" (§4.1)
-        if draft.frames == 0 or length > limit or draft.control.block is not None:
+        if checked or length > limit:
             check_header(draft, data, length, kind, flags, ref)
-        start = pos + frames.HEADER_SIZE
-        if kind == frames.DATA:
-            if flags & frames.PADDED and length and end == start:
+        start = pos + HEADER_SIZE
+        if kind == DATA:
+            if flags & PADDED and length and end == start:
                 break  # the Pad Length comes first
             draft.frames += 1
             pos = recv_data(draft, data, start, length, flags, ref)
@@ -80,12 +96,13 @@ def recv_bytes(draft: Draft, data: bytes) -> None:
         pos = start + length
         draft.frames += 1
         try:
-            if kind == frames.HEADERS:
+            if kind == HEADERS:
                 recv_headers(draft, flags, ref, data[start:pos])
             else:
                 recv_frame(draft, kind, flags, ref, data[start:pos])
         except StreamFault as fault:
             fault_stream(draft, fault)
+        checked = draft.control.block is not None
     draft.buffer = data[pos:] if draft.partial is None and pos < end else b""
 
 
@@ -109,7 +126,7 @@ def check_header(draft: Draft, data: bytes, length: int, kind: int, flags: int, 
 
 def fault_stream(draft: Draft, fault: StreamFault) -> None:
     """A stream error (§5.4.2): the request fails and its stream is reset; its siblings are untouched."""
-    stream = streams.find_stream(draft.streams, fault.ref)
+    stream = find_stream(draft.streams, fault.ref)
     if stream is not None:
         failure = Failure("RemoteProtocolError", fault.code, f"{fault.reason} [{error_name(fault.code)}]", fault.ref)
         draft.reset(stream, fault.code)
@@ -150,7 +167,7 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
         raise ConnectionFault(PROTOCOL_ERROR, "DATA on stream 0 (§6.1)")
     padding = 0
     left = length
-    if flags & frames.PADDED:
+    if flags & PADDED:
         if length == 0:
             raise ConnectionFault(FRAME_SIZE_ERROR, "DATA too short for its Pad Length (§4.2)")
         if data[start] >= length:
@@ -168,7 +185,7 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
     draft.recv_window = window
     stream: Exchange | None = None
     try:
-        stream = draft.find(ref, streams.RECV_DATA)
+        stream = draft.find(ref, RECV_DATA)
         if stream is not None:
             stream.recv_window -= length
             stream.credit += length - left  # padding is nobody's to read
@@ -181,17 +198,17 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
                     raise StreamFault(ref, PROTOCOL_ERROR, above)
             if left != length:
                 draft.give_credit(stream)
-        elif flags & frames.END_STREAM:
+        elif flags & END_STREAM:
             draft.forget(ref, False)
         if padding == 0 and len(data) - start >= left:
             if stream is not None:
                 deliver(draft, stream, data[start : start + left])
-                if flags & frames.END_STREAM:
+                if flags & END_STREAM:
                     recv_end(draft, stream)
             return start + left
     except StreamFault as fault:
         fault_stream(draft, fault)
-    draft.partial = (ref, left, padding, flags & frames.END_STREAM)
+    draft.partial = (ref, left, padding, flags & END_STREAM)
     return recv_data_rest(draft, data, start)
 
 
@@ -208,7 +225,7 @@ def recv_data_rest(draft: Draft, data: bytes, pos: int) -> int:
     padding -= skipped
     complete = left == 0 and padding == 0
     draft.partial = None if complete else (ref, left, padding, end)
-    stream = streams.find_stream(draft.streams, ref)
+    stream = find_stream(draft.streams, ref)
     if stream is not None:
         stream = draft.own(stream)
         deliver(draft, stream, piece)
@@ -240,9 +257,9 @@ def recv_end(draft: Draft, stream: Exchange) -> None:
     ref = stream.ref
     if stream.expected > 0:
         raise StreamFault(ref, PROTOCOL_ERROR, f"{stream.expected} bytes short of its content-length (§8.1.1)")
-    state = streams.GRID[stream.state * streams.COLUMNS + streams.RECV_END]
-    if state >= streams.IGNORE:
-        draft.judge(ref, stream.state, state, streams.RECV_END)
+    state = GRID[stream.state * COLUMNS + RECV_END]
+    if state >= IGNORE:
+        draft.judge(ref, stream.state, state, RECV_END)
     stream.state = state
     draft.events.append(ResponseEnded(ref))
     if state == REMOTE:
@@ -258,13 +275,13 @@ def recv_headers(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
     """A field block, or its beginning."""
     if ref == 0:
         raise ConnectionFault(PROTOCOL_ERROR, "HEADERS on stream 0 (§6.2)")
-    if flags & (frames.PADDED | frames.PRIORITY_FLAG):
-        payload = frames.strip_padding(frames.HEADERS, flags, payload)
-        if flags & frames.PRIORITY_FLAG:
+    if flags & (PADDED | PRIORITY_FLAG):
+        payload = frames.strip_padding(HEADERS, flags, payload)
+        if flags & PRIORITY_FLAG:
             if len(payload) < 5:
                 raise ConnectionFault(FRAME_SIZE_ERROR, "HEADERS too short for its priority (§6.2)")
             payload = payload[5:]
-    if flags & frames.END_HEADERS:
+    if flags & END_HEADERS:
         recv_block(draft, flags, ref, payload)
     else:
         draft.own_control().block = (ref, flags, payload, 1)
@@ -274,14 +291,14 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
     """A complete field block: decoded whatever becomes of its stream, so that the tables stay in step (§4.3)."""
     head = decode_head(draft, block)
     status = head.status
-    if head.fault and streams.find_stream(draft.streams, ref) is not None:
+    if head.fault and find_stream(draft.streams, ref) is not None:
         raise StreamFault(ref, PROTOCOL_ERROR, f"malformed response: {head.fault} (§8.1.1)")
     if status >= 200:
-        stream = draft.find(ref, streams.RECV_FINAL)
+        stream = draft.find(ref, RECV_FINAL)
     else:
-        stream = draft.find(ref, streams.RECV_INTERIM if status else streams.RECV_TRAILERS)
+        stream = draft.find(ref, RECV_INTERIM if status else RECV_TRAILERS)
     if stream is None:
-        if flags & frames.END_STREAM:
+        if flags & END_STREAM:
             draft.forget(ref, False)
         return
     if status >= 200:
@@ -293,10 +310,10 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
         stream.interim_at = draft.now
         draft.events.append(InterimReceived(ref, status, head.fields))
     else:
-        if not flags & frames.END_STREAM:
+        if not flags & END_STREAM:
             raise StreamFault(ref, PROTOCOL_ERROR, "malformed response: trailers without END_STREAM (§8.1)")
         draft.events.append(TrailersReceived(ref, head.fields))
-    if flags & frames.END_STREAM:
+    if flags & END_STREAM:
         recv_end(draft, stream)
 
 
@@ -354,7 +371,7 @@ def recv_rst_stream(draft: Draft, ref: int, payload: bytes) -> None:
     if ref == 0:
         raise ConnectionFault(PROTOCOL_ERROR, "RST_STREAM on stream 0 (§6.4)")
     code = frames.decode_long(payload, frames.RST_STREAM)
-    stream = draft.find(ref, streams.RECV_RESET)
+    stream = draft.find(ref, RECV_RESET)
     if stream is not None:
         message = f"{stream.method} {stream.target}: the peer reset stream {ref} [{error_name(code)}]"
         draft.fail(stream, Failure("StreamReset", code, message, ref, code == REFUSED_STREAM))
@@ -412,7 +429,7 @@ def apply_setting(draft: Draft, name: int, number: int) -> None:
 
 def reopen_windows(draft: Draft) -> None:
     """INITIAL_WINDOW_SIZE rose: streams that waited for their window go on (§6.9.2)."""
-    for stream in streams.all_streams(draft.streams):
+    for stream in all_streams(draft.streams):
         if flow.overflows(stream.send_window, draft.peer.initial_window):
             raise ConnectionFault(FLOW_CONTROL_ERROR, f"the window of stream {stream.ref} above 2^31-1 (§6.9.2)")
         if stream.upload is not None and stream.upload.queued:
@@ -464,7 +481,7 @@ def recv_goaway(draft: Draft, ref: int, payload: bytes) -> None:
     control.goaway = (last, code)
     draft.status = DRAINING
     draft.events.append(GoAwayReceived(last, code, payload[8:]))
-    for stream in streams.all_streams(draft.streams):
+    for stream in all_streams(draft.streams):
         if stream.ref > last:
             message = (
                 f"{stream.method} {stream.target}: the peer said GOAWAY [{error_name(code)}] before it acted on it"
@@ -489,7 +506,7 @@ def recv_window_update(draft: Draft, ref: int, payload: bytes) -> None:
             raise ConnectionFault(FLOW_CONTROL_ERROR, "the connection's window above 2^31-1 (§6.9.1)")
         draft.send_window += increment
         return
-    stream = draft.find(ref, streams.RECV_WINDOW)
+    stream = draft.find(ref, RECV_WINDOW)
     if stream is None:
         return
     if increment == 0:
@@ -519,7 +536,7 @@ def recv_continuation(draft: Draft, flags: int, ref: int, payload: bytes) -> Non
     if size > limit or count >= CONTINUATION_LIMIT:
         seen = f"a field block of {size} bytes in {count + 1} frames"
         raise ConnectionFault(ENHANCE_YOUR_CALM, f"{seen}: allowed are {limit} in {CONTINUATION_LIMIT} (§10.5.1)")
-    if flags & frames.END_HEADERS:
+    if flags & END_HEADERS:
         control.block = None
         recv_block(draft, first_flags, ref, fragments + payload)
     else:

@@ -7,7 +7,7 @@ nowhere. Slots in use are the sum of the three lengths, never a count kept besid
 
 from typing import ClassVar, Final, final
 
-from calamint.core import frames, streams
+from calamint.core import frames
 from calamint.core.errors import (
     NO_ERROR,
     PROTOCOL_ERROR,
@@ -22,7 +22,19 @@ from calamint.core.events import ConnectionClosed, Event, RequestFailed
 from calamint.core.exchange import IDLE, OPEN_AWAITING, OPEN_RECEIVING, RESET_BY_US, STATE_NAMES, Exchange, Settings
 from calamint.core.flow import is_due
 from calamint.core.hpack import DecoderTable, EncoderTable
-from calamint.core.streams import LEAF, Leaves, all_streams
+from calamint.core.streams import CLOSED as STREAM_IS_CLOSED
+from calamint.core.streams import (
+    COLUMN_NAMES,
+    COLUMNS,
+    GRID,
+    IGNORE,
+    ILLEGAL,
+    LEAF,
+    MALFORMED,
+    MISUSE,
+    Leaves,
+    all_streams,
+)
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, NEVER, Value
 
@@ -33,6 +45,7 @@ CLOSED: Final = 2
 STATUS_NAMES: Final = ("open", "draining", "closed")
 
 LAST_REF: Final = 2**31 - 1
+NO_STREAMS: Final[dict[int, Exchange]] = {}
 MEMO_SECTION: Final = 16 * 1024
 MEMO_FIELDS: Final = 64
 PING_LIMIT: Final = 10.0  # seconds for the peer to answer a PING of ours
@@ -282,18 +295,18 @@ class Draft:
             leaf = self.streams[number]
         else:
             self.leaves.add(number)
-            leaf = self.streams[number].copy() if number in self.streams else {}
+            leaf = self.streams.get(number, NO_STREAMS).copy()
             self.streams[number] = leaf
         before = len(leaf)
         if stream is not None:
             leaf[ref] = stream
             self.live += len(leaf) - before
-            return
-        del leaf[ref]
-        self.live -= 1
-        if before == 1:
-            del self.streams[number]
-            self.leaves.discard(number)
+        else:
+            del leaf[ref]
+            self.live -= 1
+            if before == 1:
+                del self.streams[number]
+                self.leaves.discard(number)
 
     def own(self, stream: Exchange) -> Exchange:
         """The stream's record, to be written by this draft: copied once."""
@@ -313,26 +326,26 @@ class Draft:
         stream = None if leaf is None else leaf.get(ref)
         if stream is None:
             state = IDLE if ref >= self.next_ref or not ref & 1 else RESET_BY_US
-            self.judge(ref, state, streams.GRID[state * streams.COLUMNS + column], column)
+            self.judge(ref, state, GRID[state * COLUMNS + column], column)
             return None
         if stream.owner is not self.owner:
             stream = self.own(stream)
-        state = streams.GRID[stream.state * streams.COLUMNS + column]
-        if state >= streams.IGNORE:
+        state = GRID[stream.state * COLUMNS + column]
+        if state >= IGNORE:
             self.judge(ref, stream.state, state, column)
         stream.state = state
         return stream
 
     def judge(self, ref: int, state: int, verdict: int, column: int) -> None:
         """What the grid says where there is no next state. Returns only for: ignore."""
-        what = f"{streams.COLUMN_NAMES[column]} on stream {ref}, which is {STATE_NAMES[state]}"
-        if verdict == streams.MALFORMED:
+        what = f"{COLUMN_NAMES[column]} on stream {ref}, which is {STATE_NAMES[state]}"
+        if verdict == MALFORMED:
             raise StreamFault(ref, PROTOCOL_ERROR, f"malformed response: {what} (RFC 9113 §8.1)")
-        if verdict == streams.CLOSED:
+        if verdict == STREAM_IS_CLOSED:
             raise StreamFault(ref, STREAM_CLOSED, f"{what} (RFC 9113 §5.1)")
-        if verdict == streams.ILLEGAL:
+        if verdict == ILLEGAL:
             raise ConnectionFault(PROTOCOL_ERROR, f"{what} (RFC 9113 §5.1)")
-        if verdict == streams.MISUSE:
+        if verdict == MISUSE:
             raise LocalProtocolError(f"{what} (RFC 9113 §5.1)")
 
     def leave(self, stream: Exchange) -> None:
