@@ -180,6 +180,7 @@ class Peer:
         self.active: set[int] = set()  # streams that count for the limit (§5.1.2)
         self.most = 0  # of them at once
         self.highest = 0
+        self.last = MAX_WINDOW  # what it said in a GOAWAY: above this it acts on nothing
         self.pings: list[bytes] = []
         self.goaways: list[tuple[int, int]] = []
         self.receives = {0: 65_535}  # what the client may still send, by stream; 0 is the connection
@@ -280,6 +281,9 @@ class Peer:
             self.receives[ref] = self.initial
             self.sends[ref] = self.announced.get(INITIAL_WINDOW_SIZE, 65_535)
             self.sent[ref] = self.credit[ref] = 0
+            if ref > self.last:
+                self.done.add(ref)
+                return
             self.active.add(ref)
             self.most = max(self.most, len(self.active))
             assert len(self.active) <= self.limit, "above our MAX_CONCURRENT_STREAMS (§5.1.2)"
@@ -342,6 +346,14 @@ class Peer:
         self.done.add(ref)
         self.active.discard(ref)
         return rst_stream(ref, code)
+
+    def leave(self, last: int, code: int = NO_ERROR) -> bytes:
+        """GOAWAY."""
+        self.last = last
+        above = {ref for ref in self.requests if ref > last}
+        self.done |= above
+        self.active -= above
+        return goaway(last, code)
 
     def widen(self, ref: int, increment: int) -> bytes:
         """WINDOW_UPDATE."""

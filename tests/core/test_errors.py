@@ -67,6 +67,11 @@ def test_unknown_codes_are_shown_in_hex() -> None:
     assert error_name(2**32 - 1) == "error code 0xffffffff"
 
 
+def test_no_code_has_no_name() -> None:
+    """Failure: "`code` the HTTP/2 error code or -1"."""
+    assert error_name(-1) not in errors.ERROR_NAMES
+
+
 def test_tree() -> None:
     for kind, parent in TREE.items():
         assert kind.__bases__ == (parent,)

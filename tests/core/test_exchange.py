@@ -313,6 +313,14 @@ def test_clocks_default_and_the_shortest() -> None:
     assert (off.head, off.idle, off.write, off.reader, off.shortest) == (INFINITY,) * 5
 
 
+@pytest.mark.parametrize("name", ["head", "idle", "write", "reader"])
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_clocks_that_are_no_time_are_refused(name: str, seconds: float) -> None:
+    """Nothing is earlier than NaN: such a request would never end, whatever its other clocks say."""
+    with pytest.raises(ValueError, match=f"^{name}={seconds}"):
+        Clocks(**{name: seconds})
+
+
 # Every limit of Settings: what is allowed, both ends included.
 RANGES: Final = [
     ("stream_window", 1, 2**31 - 1),  # RFC 9113 §6.9.1; not 0, or nothing ever arrives

@@ -189,6 +189,21 @@ def test_host_becomes_the_authority() -> None:
         for_http2(((b"host", b"one"), (b"host", b"two")), b"mine")
 
 
+@pytest.mark.parametrize("host", [b"user:hunter2@a", b"user@a", b"a/b", b"a b", b"a?b", b"a,b c"])
+def test_host_is_an_authority_without_userinfo(host: bytes) -> None:
+    """RFC 9113 §8.3.1: ":authority" MUST NOT include userinfo; RFC 9110 §7.2: Host = uri-host [ ":" port ]."""
+    with pytest.raises(LocalProtocolError) as caught:
+        for_http2(((b"host", host),), b"mine")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host", [b"a", b"a:80", b"127.0.0.1:1", b"[::1]", b"[::1]:8080", b"xn--bcher-kva.example", b"a_b~c"]
+)
+def test_host_of_every_kind(host: bytes) -> None:
+    assert for_http2(((b"host", host),), b"mine") == (host, ())
+
+
 @pytest.mark.parametrize("name", [b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"])
 def test_connection_fields_do_not_cross_into_http2(name: bytes) -> None:
     """RFC 9113 §8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific header fields"."""
@@ -297,6 +312,18 @@ def test_content_length_of_a_response_is_one_number() -> None:
         fault = refused((STATUS, *[(b"content-length", value) for value in values]))
         assert repr(values[-1]) in fault
         assert "is not one number" in fault
+
+
+def test_a_fault_is_short_whatever_the_peer_sent() -> None:
+    """It goes into an exception's message, and from there into logs."""
+    long = b"\xff" * 60_000
+    for section in (
+        (STATUS, (long, b"v")),
+        ((b":status", long),),
+        (STATUS, (b"content-length", long)),
+        (STATUS, (b"n" * 60_000, b"\r")),
+    ):
+        assert len(refused(section)) < 500
 
 
 def test_responses_that_have_no_content() -> None:

@@ -119,6 +119,7 @@ def test_a_status_line_ends_with_crlf() -> None:
         (b"\r\nHTTP/1.1 200 OK\r\n", b""),  # only a server should pass over empty lines (§2.2)
         (b"abcd\r\n\r\nHTTP", b"abcd"),
         (b"abc\nHTTP/1.1", b"abc\n"),
+        (b"\nHTTP/1.1 200 OK", b"\n"),
     ],
 )
 def test_another_protocol_is_told_at_once(data: bytes, seen: bytes) -> None:
@@ -201,6 +202,8 @@ def test_folded_lines() -> None:
     for name in (b"Content-Length", b"Transfer-Encoding", b"Connection"):
         reason = refusal(name + b": 5", b" 5")
         assert reason == f"a folded line after {name.lower()!r}, where none is allowed (RFC 9112 §5.2)"
+        assert refusal(b"A: b", name + b": 5", b" 5") == reason
+    assert head_of(b"Content-Length: 5", b"A: b", b" c").fields == ((b"content-length", b"5"), (b"a", b"b c"))
     assert "after b'the status line'" in refusal(b" a: b", b"c: d")
     assert "NUL" in refusal(b"A: b", b" c\0")
 
@@ -241,6 +244,7 @@ def test_a_repeated_content_length_is_replaced_by_one() -> None:
         head = head_of(*lines)
         assert head.length == 5
         assert head.fields == ((b"content-length", b"5"), (b"a", b"b"))
+    assert head_of(b"Content-Length: 0, 0").fields == ((b"content-length", b"0"),)
     assert "is not one number" in refusal(b"Content-Length: 05, 5")
 
 
@@ -279,7 +283,7 @@ def test_transfer_encoding_that_is_refused(value: bytes) -> None:
 def test_transfer_encoding_with_content_length_or_in_http_1_0() -> None:
     for lines in (
         (b"Transfer-Encoding: chunked", b"Content-Length: 5"),
-        (b"Content-Length: 5", b"Transfer-Encoding: gzip"),
+        (b"Content-Length: 0", b"Transfer-Encoding: gzip"),
     ):
         assert refusal(*lines) == "transfer-encoding together with content-length (RFC 9112 §6.3)"
     reason = refusal(b"Transfer-Encoding: chunked", first=b"HTTP/1.0 200 OK")
@@ -399,6 +403,14 @@ def test_memory_is_bounded_and_keeps_no_secrets() -> None:
     assert "sid=0123456789" not in " ".join([str(memo) for memo in known])
 
 
+def test_what_recurs_is_remembered() -> None:
+    """From the second time on; a head that comes once takes no more than its bytes."""
+    data = b"HTTP/1.1 200 OK\r\nX-Recurs: yes\r\n"
+    once, twice, thrice = [decode_head(data, LIMIT, MOST) for _ in range(3)]
+    assert once is not twice
+    assert twice is thrice
+
+
 def test_both_generations_are_looked_up() -> None:
     """What is turned out of the first is still found in the second."""
     lines = [b"X-Old-%d: y" % number for number in range(LINE_MEMO + HEAD_MEMO)]
@@ -483,8 +495,9 @@ def test_a_callers_own_framing() -> None:
     for value in (b"gzip", b"chunked, gzip", b"chunked, chunked", b"chunked;a=b", b""):
         with pytest.raises(LocalProtocolError, match=r"must end in one chunked \(RFC 9112 §6.1\)"):
             sent(((b"Transfer-Encoding", value),))
-    with pytest.raises(LocalProtocolError, match="together with content-length"):
-        sent(((b"Transfer-Encoding", b"chunked"), (b"Content-Length", b"5")))
+    for length in (b"5", b"0"):
+        with pytest.raises(LocalProtocolError, match="together with content-length"):
+            sent(((b"Transfer-Encoding", b"chunked"), (b"Content-Length", length)))
     with pytest.raises(LocalProtocolError, match="is not one number"):
         sent(((b"Content-Length", b"+5"),))
 

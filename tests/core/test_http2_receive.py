@@ -631,7 +631,8 @@ def test_headers_too_short_for_their_priority(size: int) -> None:
     data = wire.frame(wire.HEADERS, wire.PRIORITY_FLAG | wire.END_HEADERS, 1, bytes(size))
     assert terminated(pair(), data, wire.FRAME_SIZE_ERROR, "HEADERS too short for its priority (§6.2)") == []
     padded = wire.frame(wire.HEADERS, wire.PADDED | wire.PRIORITY_FLAG | wire.END_HEADERS, 1, bytes((3,)) + bytes(7))
-    assert terminated(pair(), padded, wire.FRAME_SIZE_ERROR, "HEADERS too short for its priority (§6.2)") == []
+    message = "HEADERS whose padding reaches into its priority (§6.2)"
+    assert terminated(pair(), padded, wire.PROTOCOL_ERROR, message) == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 10])

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from calamint.core.errors import CalamintError, InvalidURL, UnsupportedProtocol
@@ -167,15 +167,74 @@ def test_a_host_that_is_not_ascii_is_refused(host: str) -> None:
         parse_url(f"http://{host}/")
 
 
-@pytest.mark.parametrize(
-    "host", ["zz::zz", ":", ":::", "1:2", "1:2:3:4:5:6:7:8:9", "::1!", "::1::", "::g", "not:an:ip"]
-)
+IPV6_TEXT: Final = st.lists(
+    st.sampled_from([":", "::", "0", "1", "ffff", "G", "00000", "1.2.3.4", "256.1.1.1", "01.2.3.4", "1.2.3", "."]),
+    max_size=17,
+).map("".join)
+
+
+@given(IPV6_TEXT | st.text("0123abF:.", max_size=24) | st.ip_addresses(v=6).map(lambda address: address.exploded))
+@example("1.2.3.4::")
+@example("1:2:3:4:5:6:7::")
+@example("1:2:3:4:5:6:7:8::")
+@example("::1.2.3.4:5")
+@example("::1.2.3.4")
+@example("::256.2.3.4")
+@example("1:2:3:4:5:6:1.2.3.4")
+@example("1:2:3:4:5:6:7:1.2.3.4")
 def test_brackets_hold_an_ipv6_address(host: str) -> None:
-    """RFC 3986 §3.2.2: IP-literal = "[" ( IPv6address / IPvFuture ) "]"; ipaddress agrees that these are none."""
-    with pytest.raises(ValueError, match="."):
+    """RFC 3986 §3.2.2: IP-literal = "[" ( IPv6address / IPvFuture ) "]", where ipaddress is the judge."""
+    try:
         ipaddress.IPv6Address(host)
+    except ValueError:
+        with pytest.raises(InvalidURL, match="is not an IPv6 address in brackets"):
+            parse_url(f"http://[{host}]/")
+    else:
+        assert parse_url(f"http://[{host}]/").origin.host == host.lower()
+
+
+@pytest.mark.parametrize("zone", ["", "a b", "a/b", "a]", "a%", "é", "<"])
+def test_a_zone_is_a_name(zone: str) -> None:
+    """RFC 6874 §2: ZoneID = 1*( unreserved / pct-encoded )."""
     with pytest.raises(InvalidURL):
-        parse_url(f"http://[{host}]/")
+        parse_url(f"http://[fe80::1%{zone}]/")
+
+
+def test_a_zone_keeps_its_case() -> None:
+    """Interfaces have names in which case counts; the address has none."""
+    for zone in ("%25Ethernet0", "%Ethernet0"):
+        assert parse_url(f"http://[FE80::1{zone}]/").origin.host == f"fe80::1{zone}"
+
+
+def test_a_zone_never_leaves_this_host() -> None:
+    """RFC 6874 §4: "An HTTP client … MUST remove any ZoneID attached to an outgoing URI"."""
+    for host in ("fe80::1%25eth0", "fe80::1%eth0"):
+        assert Origin("http", host, 80).authority() == "[fe80::1]"
+        assert Origin("http", host, 8080).authority() == "[fe80::1]:8080"
+
+
+def test_a_host_that_is_made_ascii() -> None:
+    """By the client, through IDNA; what comes back is checked like any other."""
+    seen: list[str] = []
+
+    def to_ascii(host: str) -> str:
+        seen.append(host)
+        return {"bücher.example": "XN--bcher-kva.example", "bad.é": "bad host", "none.é": ""}[host]
+
+    assert parse_url("http://bücher.example:81/é", to_ascii).origin == Origin("http", "xn--bcher-kva.example", 81)
+    assert parse_url("http://plain.example/", to_ascii).origin.host == "plain.example"
+    assert parse_url("http://[::1]/", to_ascii).origin.host == "::1"
+    for host in ("bad.é", "none.é"):
+        with pytest.raises(InvalidURL):
+            parse_url(f"http://{host}/", to_ascii)
+    assert seen == ["bücher.example", "bad.é", "none.é"]
+
+
+def test_repr_hides_the_userinfo() -> None:
+    shown = repr(parse_url("https://me:hunter2@a/b#c"))
+    assert shown.startswith("URL(origin=Origin(scheme='https', host='a', port=443), target='/b', userinfo=")
+    assert "hunter2" not in shown
+    assert shown.endswith("fragment='c')")
 
 
 def test_a_backslash_is_no_part_of_an_authority() -> None:
@@ -184,11 +243,12 @@ def test_a_backslash_is_no_part_of_an_authority() -> None:
         parse_url("http://good.example\\@evil.example/")
 
 
+@pytest.mark.parametrize("scheme", ["http://", "ftp://", ""])
 @pytest.mark.parametrize("tail", ["a b/", "/", ":x/", "[::1/", "a:99999/"])
-def test_an_error_never_shows_the_password(tail: str) -> None:
+def test_an_error_never_shows_the_password(scheme: str, tail: str) -> None:
     """RFC 3986 §3.2.1: "should not render as clear text any data after the first colon … within a userinfo"."""
-    with pytest.raises(InvalidURL) as caught:
-        parse_url(f"http://me:hunter2@{tail}")
+    with pytest.raises((InvalidURL, UnsupportedProtocol)) as caught:
+        parse_url(f"{scheme}me:hunter2@{tail}")
     assert "hunter2" not in str(caught.value)
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import calamint.core
 import calamint.core.value
-from calamint.core import events
+from calamint.core import events, frames, http2
 from calamint.core.errors import CANCEL, REFUSED_STREAM, Failure
-from calamint.core.exchange import ENDED, LOCAL_AWAITING, Clocks, Exchange, Settings, Upload
+from calamint.core.exchange import ENDED, LOCAL_AWAITING, SETTINGS, Clocks, Exchange, Settings, Upload
 from calamint.core.fields import Head
 from calamint.core.hpack import Block, DecoderTable, EncoderTable
 from calamint.core.snapshot import RequestSnapshot, Snapshot
@@ -321,6 +321,20 @@ def test_show_hides_secrets_in_keys() -> None:
 def test_url_hides_its_password() -> None:
     """RFC 3986 §3.2.1: "should not render as clear text any data after the first colon … within a userinfo"."""
     assert "hunter2" not in repr(URL(Origin("https", "a", 443), "/", "me:hunter2", ""))
+
+
+def test_repr_hides_what_stands_on_the_wire() -> None:
+    """The beginning of a field block, or of a frame, may hold a secret in clear text."""
+    conn, _ = http2.connect(Origin("https", "a", 443), SETTINGS, 0.0)
+    conn, _, ref = http2.request(conn, "GET", "/", (), None, 0.0)
+    block = b"\x88\x00\x0aset-cookie\x07hunter2"
+    head = frames.encode_settings(()) + frames.encode_header(len(block), frames.HEADERS, 0, ref) + block
+    within_a_block = http2.receive(conn, head, 1.0)[0]
+    within_a_frame = http2.receive(conn, head[:-1], 1.0)[0]
+    for value in (within_a_block, within_a_frame):
+        assert b"hunter" in pickle.dumps(value)
+        assert "hunter" not in repr(value)
+        assert len(repr(value)) < 3000
 
 
 def test_show_does_not_take_other_pairs_for_fields() -> None:

@@ -44,7 +44,7 @@ ERROR_NAMES: Final = (
 
 def error_name(code: int) -> str:
     """The name of an HTTP/2 error code; unknown codes have no special meaning and are shown in hex (RFC 9113 §7)."""
-    return ERROR_NAMES[code] if code < len(ERROR_NAMES) else f"error code 0x{code:x}"
+    return ERROR_NAMES[code] if 0 <= code < len(ERROR_NAMES) else f"error code {code:#x}"
 
 
 class CalamintError(Exception):

@@ -32,8 +32,6 @@ STATE_NAMES: Final = (
     "reset by the peer",
 )
 
-MAX_WINDOW: Final = 2**31 - 1
-
 
 @final
 class Clocks(Value):
@@ -54,11 +52,20 @@ class Clocks(Value):
         write: float | None = 60.0,
         reader: float | None = 600.0,
     ) -> None:
-        self.head: Final = INFINITY if head is None else head
-        self.idle: Final = INFINITY if idle is None else idle
-        self.write: Final = INFINITY if write is None else write
-        self.reader: Final = INFINITY if reader is None else reader
+        self.head: Final = check_seconds("head", head)
+        self.idle: Final = check_seconds("idle", idle)
+        self.write: Final = check_seconds("write", write)
+        self.reader: Final = check_seconds("reader", reader)
         self.shortest: Final = min(self.head, self.idle, self.write, self.reader)
+
+
+def check_seconds(name: str, seconds: float | None) -> float:
+    """INFINITY for None; raises ValueError for what is no time."""
+    if seconds is None:
+        return INFINITY
+    if not seconds >= 0:  # NaN as well: nothing is earlier than that
+        raise ValueError(f"{name}={seconds}: allowed are seconds from 0, or None for no limit")
+    return seconds
 
 
 CLOCKS: Final = Clocks()
@@ -94,8 +101,8 @@ class Settings(Value):
         first_streams: int = 100,
         output_budget: int = 256 * 1024,
     ) -> None:
-        check_range("stream_window", stream_window, 1, MAX_WINDOW)
-        check_range("connection_window", connection_window, 65_535, MAX_WINDOW)
+        check_range("stream_window", stream_window, 1, 2**31 - 1)
+        check_range("connection_window", connection_window, 65_535, 2**31 - 1)
         check_range("max_frame_size", max_frame_size, 16_384, 2**24 - 1)
         check_range("header_table_size", header_table_size, 0, 65_536)
         check_range("max_field_section", max_field_section, 1, 2**31 - 1)
@@ -323,8 +330,9 @@ class Exchange(Value):
                 due = upload.moved_at + clocks.write
                 name = "write"
         elif is_open:  # we owe content: no clock blames the peer
-            if max(self.opened_at, self.reader_at, self.heard_at()) + clocks.reader < due:
-                due = max(self.opened_at, self.reader_at, self.heard_at()) + clocks.reader
+            quiet_at = max(self.opened_at, self.reader_at, self.heard_at())
+            if quiet_at + clocks.reader < due:
+                due = quiet_at + clocks.reader
                 name = "reader"
         elif state == LOCAL_AWAITING and max(self.sent_at, self.interim_at) + clocks.head < due:
             due = max(self.sent_at, self.interim_at) + clocks.head

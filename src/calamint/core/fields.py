@@ -13,6 +13,8 @@ from calamint.core.value import Fields, Value
 TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 LOWER_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9113 §8.2.1
+HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(:[0-9]*)?")  # RFC 3986 §3.2
+SHOWN: Final = 60  # bytes of a name or value that an error shows
 BAD_IN_VALUE: Final = b"\0\r\n"
 CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 EDGES: Final = b" \t"
@@ -53,6 +55,10 @@ def check_fields(fields: Fields) -> None:
             raise LocalProtocolError(f"the value of {name!r} has a control character (RFC 9110 §5.5)")
         if value.strip(EDGES) != value:
             raise LocalProtocolError(f"the value of {name!r} begins or ends with white space (RFC 9110 §5.5)")
+        if name.lower() == b"host" and HOST.fullmatch(value) is None:
+            raise LocalProtocolError(
+                "host is not a host with an optional port (RFC 9110 §7.2): userinfo has no place there"
+            )
 
 
 def parse_length(value: bytes) -> int:
@@ -114,8 +120,10 @@ def read_head(section: Fields) -> Head:
         start = 1
         value = section[0][1]
         if len(value) != 3 or not value.isdigit() or value < b"100":
-            return Head(0, (), -1, f":status {value!r} is not three digits from 100")
+            return Head(0, (), -1, f":status {value[:SHOWN]!r} is not three digits from 100")
         status = int(value)
+        if status == 101:
+            return Head(0, (), -1, "101 has no meaning in HTTP/2 (RFC 9113 §8.6)")
     fields = section[start:] if start else section
     if not fields:
         return Head(status, (), -1)
@@ -125,16 +133,16 @@ def read_head(section: Fields) -> Head:
     if not good_names.issuperset(names):
         for name in names:
             if name not in good_names and not check_name(name):
-                return Head(0, (), -1, f"the field name {name!r} is not allowed in an HTTP/2 response")
+                return Head(0, (), -1, f"the field name {name[:SHOWN]!r} is not allowed in an HTTP/2 response")
     if not are_clean(values):
         bad = [name for name, value in fields if not are_clean((value,))]
-        return Head(0, (), -1, f"the value of {bad[0]!r} has a CR, LF, NUL, or white space at its ends")
+        return Head(0, (), -1, f"the value of {bad[0][:SHOWN]!r} has a CR, LF, NUL, or white space at its ends")
     if b"content-length" in names:
         for name, value in fields:
             if name == b"content-length":
                 number = parse_length(value)
                 if number < 0 or (length >= 0 and number != length):
-                    return Head(0, (), -1, f"content-length {value!r} is not one number")
+                    return Head(0, (), -1, f"content-length {value[:SHOWN]!r} is not one number")
                 length = number
     return Head(status, fields, length)
 

@@ -40,7 +40,6 @@ MAX_ENCODER_TABLE: Final = 4096  # whatever the peer offers
 MAX_INTEGER: Final = 2**32 - 1
 
 MEMO_SIZE: Final = 1024
-MEMO_STRING: Final = 256  # longer strings are not remembered
 MARK: Final = b""  # not in a memo, or in it as: seen once
 
 # What recurs, as it stands on the wire, where it is no secret and does not refer to the dynamic table: the beginning of a
@@ -117,37 +116,31 @@ def decode(table: DecoderTable, data: bytes, max_section: int, max_fields: int) 
 
 def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields: int) -> Block:
     """See `decode`. Raises IndexError where the block is cut short."""
-    pos = 0
-    smallest = max_size = table.max_size
+    pos, size, max_size = 0, table.size, table.max_size
     alive = list(table.entries)
-    size = table.size
     if table.must_update or data[:1] in UPDATES:
         smallest, max_size, pos = decode_updates(table, data)
         size = evict(alive, size, smallest)
     fields: list[Field] = []
     inserted: list[Field] = []
-    dynamic = False
-    secret = False
+    dynamic = secret = False
     section = 0
     end = len(data)
     while pos < end:
         byte = data[pos]
         if byte >= 0x80:  # §6.1: indexed field
-            index = byte & 0x7F
-            pos += 1
-            if index == 0x7F:
-                index, pos = decode_integer(data, pos, 0x7F)
+            index, pos = (byte & 0x7F, pos + 1) if byte < 0xFF else decode_integer(data, pos + 1, 0x7F)
             if 0 < index < FIRST_DYNAMIC:
                 field = STATIC[index]
             else:
                 size = evict(alive, size, max_size)
-                field = lookup(alive, index)
-                dynamic = True
+                field, dynamic = lookup(alive, index), True
                 secret = secret or field[0] in SECRET_FIELDS
             fields.append(field)
             section += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
             continue
-        # A literal whose index and lengths are short may be known by its octets, whole or as far as its name goes.
+        # A literal may be known by its octets, whole or as far as its name goes: `names` and `literals` are keyed by those
+        # whose index and lengths are of one octet each, which say themselves where they end.
         start = pos + 1
         if byte == 0x40 or byte & 0xEF == 0:
             start += 1 + (data[start] & 0x7F)
@@ -164,10 +157,10 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
                 size = evict(alive, size, max_size)
                 field, index, stop = decode_literal(data, pos, byte, alive)
                 dynamic = dynamic or index >= FIRST_DYNAMIC
-                if byte & 0xF0 == 0x10 or field[0] in SECRET_FIELDS:
-                    secret = True
-                elif index < FIRST_DYNAMIC and data[start] & 0x7F == stop - start - 1:
-                    remember_name(data[pos:start], field[0])
+                hidden = byte & 0xF0 == 0x10 or field[0] in SECRET_FIELDS
+                secret = secret or hidden
+                if not hidden and data[start] & 0x7F == stop - start - 1:
+                    remember_name(data[pos:start], index, field[0])
         pos = stop
         fields.append(field)
         cost = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
@@ -215,11 +208,11 @@ def decode_literal(data: bytes, pos: int, byte: int, alive: list[Field]) -> tupl
     return (name, value), index, pos
 
 
-def remember_name(raw: bytes, name: bytes) -> None:
-    """The beginning of a literal is remembered at once, if its index and its name's length are of one octet each."""
+def remember_name(raw: bytes, index: int, name: bytes) -> None:
+    """The beginning of a literal is remembered at once, if it refers to no entry and its lengths are of one octet each."""
     global names
     prefix = 0x3F if raw[0] >= 0x40 else 0x0F
-    if raw[0] & prefix == prefix or (len(raw) > 1 and raw[1] & 0x7F == 0x7F):
+    if index >= FIRST_DYNAMIC or raw[0] & prefix == prefix or (len(raw) > 1 and raw[1] & 0x7F == 0x7F):
         return
     if len(names) >= MEMO_SIZE:
         names = {}
@@ -229,11 +222,10 @@ def remember_name(raw: bytes, name: bytes) -> None:
 def remember_literal(raw: bytes, field: Field) -> None:
     """A literal is remembered once it recurs."""
     global literals, old_literals
-    if len(raw) <= MEMO_STRING:
-        if len(literals) >= MEMO_SIZE:
-            old_literals = literals
-            literals = {}
-        literals[raw] = field if raw in literals or raw in old_literals else MARK_FIELD
+    if len(literals) >= MEMO_SIZE:
+        old_literals = literals
+        literals = {}
+    literals[raw] = field if raw in literals or raw in old_literals else MARK_FIELD
 
 
 def allow(table: DecoderTable, limit: int) -> DecoderTable:
@@ -245,20 +237,12 @@ def insert(table: DecoderTable, inserted: tuple[Field, ...]) -> DecoderTable:
     """The table after these insertions (§4.4)."""
     if not inserted:
         return table
-    entries = table.entries + inserted
+    alive = [*table.entries, *inserted]
     size = table.size
     for field in inserted:
         size += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
-    gone = 0
-    while size > table.max_size:
-        size -= entry_size(entries[gone])
-        gone += 1
-    return DecoderTable(entries[gone:] if gone else entries, size, table.max_size, table.limit)
-
-
-def entry_size(field: Field) -> int:
-    """What an entry counts for (§4.1)."""
-    return len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+    size = evict(alive, size, table.max_size)
+    return DecoderTable(tuple(alive), size, table.max_size, table.limit)
 
 
 def lookup(alive: list[Field], index: int) -> Field:

@@ -7,10 +7,10 @@ unflushed. The rest waits in its stream's record, in turn, behind nothing that m
 from collections import deque
 from typing import Final
 
-from calamint.core import frames, hpack, streams
+from calamint.core import frames, hpack
 from calamint.core.errors import CANCEL, NO_ERROR, AtCapacity, ConnectionFault, Failure, LocalProtocolError
 from calamint.core.events import Event, RequestFailed, WindowOpened
-from calamint.core.exchange import CLOCKS, LOCAL_AWAITING, OPEN_AWAITING, Clocks, Exchange, Settings, Upload
+from calamint.core.exchange import CLOCKS, IDLE, Clocks, Exchange, Settings, Upload
 from calamint.core.fields import check_fields, check_method, check_target, find_length, for_http2
 from calamint.core.flow import DEFAULT_WINDOW
 from calamint.core.hpack import DecoderTable, EncoderTable
@@ -28,7 +28,7 @@ from calamint.core.http2_state import (
     Setup,
 )
 from calamint.core.snapshot import Snapshot, snap_request
-from calamint.core.streams import LEAF, all_streams, find_stream
+from calamint.core.streams import COLUMNS, GRID, LEAF, SEND_END, SEND_HEAD, all_streams, find_stream
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, NEVER, SECRET_FIELDS, Fields
 
@@ -46,6 +46,9 @@ FORBIDDEN_TRAILERS: Final = frozenset(
         b"trailer",
     }
 )
+
+OPENED: Final = GRID[IDLE * COLUMNS + SEND_HEAD]
+OPENED_AND_ENDED: Final = GRID[OPENED * COLUMNS + SEND_END]
 
 Step = tuple[HTTP2Connection, bytes, list[Event]]
 
@@ -125,7 +128,7 @@ def request(
         ref,
         method,
         target,
-        LOCAL_AWAITING if done else OPEN_AWAITING,
+        OPENED_AND_ENDED if done else OPENED,
         clocks,
         deadline,
         draft.written + len(head),
@@ -298,7 +301,7 @@ def send_piece(draft: Draft, stream: Exchange, upload: Upload, piece: bytes) -> 
         draft.encoder, block = hpack.encode(draft.encoder, upload.trailers)
         draft.out.append(frames.encode_head(stream.ref, block, True, draft.peer.max_frame_size))
     if done:
-        stream.state = streams.GRID[stream.state * streams.COLUMNS + streams.SEND_END]
+        stream.state = GRID[stream.state * COLUMNS + SEND_END]
         stream.sent_at = draft.now
     elif piece and not upload.queued:
         draft.events.append(WindowOpened(stream.ref))

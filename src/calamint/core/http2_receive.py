@@ -276,10 +276,12 @@ def recv_headers(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
     if ref == 0:
         raise ConnectionFault(PROTOCOL_ERROR, "HEADERS on stream 0 (§6.2)")
     if flags & (PADDED | PRIORITY_FLAG):
+        if flags & PRIORITY_FLAG and len(payload) < (6 if flags & PADDED else 5):
+            raise ConnectionFault(FRAME_SIZE_ERROR, "HEADERS too short for its priority (§6.2)")
         payload = frames.strip_padding(HEADERS, flags, payload)
         if flags & PRIORITY_FLAG:
             if len(payload) < 5:
-                raise ConnectionFault(FRAME_SIZE_ERROR, "HEADERS too short for its priority (§6.2)")
+                raise ConnectionFault(PROTOCOL_ERROR, "HEADERS whose padding reaches into its priority (§6.2)")
             payload = payload[5:]
     if flags & END_HEADERS:
         recv_block(draft, flags, ref, payload)

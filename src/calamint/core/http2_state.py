@@ -14,12 +14,20 @@ from calamint.core.errors import (
     STREAM_CLOSED,
     ConnectionFault,
     Failure,
-    LocalProtocolError,
     StreamFault,
     error_name,
 )
 from calamint.core.events import ConnectionClosed, Event, RequestFailed
-from calamint.core.exchange import IDLE, OPEN_AWAITING, OPEN_RECEIVING, RESET_BY_US, STATE_NAMES, Exchange, Settings
+from calamint.core.exchange import (
+    IDLE,
+    OPEN_AWAITING,
+    OPEN_RECEIVING,
+    REMOTE,
+    RESET_BY_US,
+    STATE_NAMES,
+    Exchange,
+    Settings,
+)
 from calamint.core.flow import is_due
 from calamint.core.hpack import DecoderTable, EncoderTable
 from calamint.core.streams import CLOSED as STREAM_IS_CLOSED
@@ -31,7 +39,6 @@ from calamint.core.streams import (
     ILLEGAL,
     LEAF,
     MALFORMED,
-    MISUSE,
     Leaves,
     all_streams,
 )
@@ -345,8 +352,6 @@ class Draft:
             raise StreamFault(ref, STREAM_CLOSED, f"{what} (RFC 9113 §5.1)")
         if verdict == ILLEGAL:
             raise ConnectionFault(PROTOCOL_ERROR, f"{what} (RFC 9113 §5.1)")
-        if verdict == MISUSE:
-            raise LocalProtocolError(f"{what} (RFC 9113 §5.1)")
 
     def leave(self, stream: Exchange) -> None:
         """The request is over: its stream leaves the map with its queued content, in this very call."""
@@ -373,7 +378,7 @@ class Draft:
     def reset(self, stream: Exchange, code: int) -> None:
         """The stream leaves `live` and is reset: now, or when the pacer lets it. Exactly one RST_STREAM per stream."""
         self.leave(stream)
-        ours_open = stream.state == OPEN_AWAITING or stream.state == OPEN_RECEIVING
+        ours_open = stream.state == OPEN_AWAITING or stream.state == OPEN_RECEIVING or stream.state == REMOTE
         self.own_control().unsent[stream.ref] = (code, stream.mark, ours_open)
         self.pace_resets()
 

@@ -53,8 +53,6 @@ CLOSED: Final = 0x12  # stream error STREAM_CLOSED
 ILLEGAL: Final = 0x13  # connection error PROTOCOL_ERROR
 MISUSE: Final = 0x14  # our own mistake: raised, and no byte leaves
 
-VERDICT_NAMES: Final = ("ignore", "malformed", "closed", "illegal", "misuse")
-
 # The same in two letters each, so that the table is one.
 OA: Final = OPEN_AWAITING
 OR: Final = OPEN_RECEIVING

@@ -29,7 +29,7 @@ class Origin(Value):
 
     def authority(self) -> str:
         """What `Host` and `:authority` say: the port only where it is not the scheme's own (RFC 9110 §7.2)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host  # a zone says something only here
         return host if DEFAULT_PORTS.get(self.scheme) == self.port else f"{host}:{self.port}"
 
 
@@ -60,7 +60,7 @@ def parse_url(text: str, to_ascii: Callable[[str], str] | None = None) -> URL:
     scheme, found, rest = text.partition("://")
     scheme = scheme.lower()
     if not found:
-        raise InvalidURL(f"{text!r} has no scheme: write http://… or https://…")
+        raise InvalidURL(f"{text.rpartition('@')[2]!r} has no scheme: write http://… or https://…")
     rest, _, fragment = rest.partition("#")
     cut = min([place for place in (rest.find("/"), rest.find("?")) if place >= 0], default=len(rest))
     target = rest[cut:]
@@ -82,12 +82,9 @@ def parse_url(text: str, to_ascii: Callable[[str], str] | None = None) -> URL:
         host = to_ascii(host)
     if not address.startswith("[") and NAME.fullmatch(host) is None:
         raise InvalidURL(f"{shown!r}: the host {host!r} has characters that no host has")
-    return URL(
-        Origin(scheme, host.lower(), port),
-        quote(target if target.startswith("/") else "/" + target),
-        userinfo,
-        fragment,
-    )
+    plain, percent, zone = host.partition("%")  # a zone is an interface's name, whose case counts
+    origin = Origin(scheme, plain.lower() + percent + zone, port)
+    return URL(origin, quote(target if target.startswith("/") else "/" + target), userinfo, fragment)
 
 
 def split_address(address: str, shown: str) -> tuple[str, str]:
@@ -109,7 +106,7 @@ def is_ipv6(host: str) -> bool:
     left, shortened, right = address.partition("::")
     groups = (left.split(":") if left else []) + (right.split(":") if right else [])
     size = len(groups)
-    if groups and "." in groups[-1]:
+    if groups and "." in groups[-1] and (right or not shortened):
         octets = groups.pop().split(".")
         if len(octets) != 4 or not all([OCTET.fullmatch(octet) and int(octet) < 256 for octet in octets]):
             return False

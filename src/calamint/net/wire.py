@@ -55,10 +55,9 @@ class Wire:
         self.sealed = b""  # ciphertext that the kernel has not taken
         self.held = 0  # plaintext of it of which no byte has left
         self.deaf = False  # the peer takes no more bytes; what it sent before can still be read
-        self.reset = False  # … and it broke off: an end of its bytes proves nothing
         self.ended = False  # nothing more can be read
         self.clean = False  # … because the peer ended its side in an orderly way
-        self.reason = ""  # … or why else
+        self.reason = ""  # … or why else; a send may have learnt it first, and then an end of what comes proves nothing
         self.waiter = Waiter(sock)
         sock.setblocking(False)
 
@@ -79,7 +78,8 @@ class Wire:
             pass
         except OSError as error:
             self.deaf = True
-            self.reset = not isinstance(error, BrokenPipeError)  # that one says: the peer's end had come before
+            if not isinstance(error, BrokenPipeError):  # that one says: the peer's end had come before
+                self.reason = error.strerror or str(error)
         return taken
 
     def receive(self) -> bytes:
@@ -90,7 +90,7 @@ class Wire:
             size = -1
         if self.tls is None:
             self.ended = size == 0
-            self.clean = self.ended and not self.reset
+            self.clean = self.ended and not self.reason
             return bytes(self.view[:size]) if size > 0 else b""
         if size >= 0:
             self.tls.feed(self.view[:size])
@@ -98,7 +98,7 @@ class Wire:
         self.sealed += self.tls.sealed()  # key updates and such
         self.ended = self.tls.ended
         self.clean = self.tls.clean
-        self.reason = self.tls.reason
+        self.reason = self.tls.reason or self.reason
         return data
 
     def close(self) -> None:
