@@ -343,3 +343,9 @@ def test_names_are_remembered_within_a_bound() -> None:
     for bad in (b"Upper-Case", b"connection", b"a b"):
         assert refused((STATUS, (bad, b"v"))) == refused((STATUS, (bad, b"v")))
         assert bad not in fields.good_names
+
+
+def test_a_response_does_not_switch_protocols() -> None:
+    """RFC 9113 §8.6: HTTP/2 "removes support for the 101 (Switching Protocols) informational status code"."""
+    assert "101" in refused(((b":status", b"101"),))
+    assert read_head(((b":status", b"103"),)) == Head(103, (), -1)

@@ -407,8 +407,8 @@ def test_what_may_not_stand_in_trailers(name: str) -> None:
     [
         ((b":status", b"200"), "the field name b':status' is not a token"),
         ((b"x", b"\n"), "the value of b'x' has a CR, LF or NUL"),
-        ((b"transfer-encoding", b"chunked"), "the field b'transfer-encoding' has no meaning in HTTP/2"),
-        ((b"connection", b"close"), "the field b'connection' has no meaning in HTTP/2"),
+        ((b"transfer-encoding", b"chunked"), "the field b'transfer-encoding' may not stand in trailers"),
+        ((b"connection", b"close"), "the field b'connection' may not stand in trailers"),
     ],
 )
 def test_malformed_trailers_are_refused(field: wire.Pair, message: str) -> None:
@@ -621,6 +621,14 @@ def test_an_end_or_trailers_wait_their_turn_behind_the_budget() -> None:
         one, data, events = http2.flush(one, 0.0)
         assert wire.kinds(data) == [(wire.HEADERS if trailers else wire.DATA, 1)]
         assert (events, one.ready) == ([], ())
+
+
+def test_nothing_to_send_waits_for_no_turn() -> None:
+    """DESIGN §3, law 4: an index names what it is about, and nothing else; fault B15."""
+    conn, peer = start(settings=Settings(output_budget=1))
+    conn = upload(conn, peer, b"x")
+    conn, data = http2.send_data(conn, 1, b"", 0.0)
+    assert (data, conn.ready) == (b"", ())
 
 
 def test_the_output_is_counted() -> None:

@@ -1091,6 +1091,14 @@ def test_a_stream_whose_window_padding_alone_has_used_is_opened_again() -> None:
     assert conn.live == 1
 
 
+def test_a_stream_that_ends_is_not_credited_for_its_padding() -> None:
+    """§5.1: "An endpoint MUST NOT send frames other than PRIORITY on a closed stream"."""
+    conn = get(start(settings=Settings(stream_window=300))[0])
+    conn, _, _ = http2.receive(conn, wire.headers_frame(1, OK), 1.0)
+    conn, out, events = http2.receive(conn, wire.data_frame(1, b"x", end=True, padding=255), 1.0)
+    assert (out, events) == (b"", [DataReceived(1, b"x"), ResponseEnded(1)])
+
+
 # §6.10 CONTINUATION
 
 

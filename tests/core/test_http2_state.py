@@ -642,6 +642,21 @@ def test_nothing_is_sent_on_an_unsent_stream_that_the_peer_has_closed(ending: by
     assert slots(conn) == (0, [], [])
 
 
+@pytest.mark.parametrize("again", [wire.data_frame(1003, end=True), wire.headers_frame(1003, b"", end=True)])
+def test_a_stream_whose_content_is_open_is_reset_however_often_the_peer_ends_it(again: bytes) -> None:
+    """RFC 9113 §5.1: half-closed (remote) counts for the limit until our side is closed too: the RST_STREAM must go."""
+    conn, peer = crowd(501)
+    conn, out, _ = http2.request(conn, "PUT", "/", (), b"begun", 0.0, end=False)
+    peer.take(out)
+    conn, _ = cancel_all(conn, range(1, 1000, 2), 0.0)
+    conn, _, events = http2.receive(conn, wire.headers_frame(1003, b"\x88", end=True), 0.0)
+    assert events[-1] == ResponseEnded(1003)
+    assert slots(conn) == (1, [1003], [])
+    conn, _, _ = http2.receive(conn, again, 0.0)
+    assert slots(conn) == (1, [1003], [])
+    assert http2.handle_timeout(conn, 1.0)[1] == wire.rst_stream(1003, wire.CANCEL)
+
+
 # GOAWAY
 
 

@@ -443,7 +443,7 @@ class Time(World):
             assert stream.due() == INFINITY
 
 
-QUICK: Final = settings(max_examples=50, stateful_step_count=50)
+QUICK: Final = settings(max_examples=150, stateful_step_count=60)
 LONG: Final = settings(max_examples=1000, stateful_step_count=100)
 
 TestBooks = Books.TestCase

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
+from typing import Any
 
 import pytest
 
@@ -106,12 +107,12 @@ def is_ours(code: CodeType) -> bool:
 def traced(run: Callable[[], object], visit: Callable[[FrameType], None]) -> None:
     """Calls `visit` before each line of the driver that `run` executes."""
 
-    def local(frame: FrameType, event: str, argument: object) -> Callable[..., object]:
+    def local(frame: FrameType, event: str, argument: object) -> Any:
         if event == "line":
             visit(frame)
         return local
 
-    def enter(frame: FrameType, event: str, argument: object) -> Callable[..., object] | None:
+    def enter(frame: FrameType, event: str, argument: object) -> Any:
         return local if is_ours(frame.f_code) else None
 
     before = sys.gettrace()

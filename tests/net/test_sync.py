@@ -6,7 +6,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import h2.config
 import h2.connection
@@ -16,6 +16,7 @@ import pytest
 import calamint
 from calamint import core
 from calamint.core import frames
+from calamint.net.sync import Headers
 from calamint.testing import (
     Action,
     Request,
@@ -25,7 +26,6 @@ from calamint.testing import (
     delay,
     drip,
     forget,
-    garbage,
     reset,
     stop_reading,
 )
@@ -36,6 +36,11 @@ PROTOCOLS = [pytest.param("http/1.1", id="http1"), "h2"]
 PIECE = 256 * 1024
 TEN_MB = 40 * PIECE
 MB_8 = bytes(8_000_000)
+HEADERS: tuple[Headers, ...] = (
+    {"X-A": "å", "x-b": "€"},
+    [("X-A", "å"), (b"x-b", "€".encode())],
+    [(b"X-A", b"\xe5"), ("x-b", "€")],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +78,7 @@ def nothing_came(sock: socket.socket) -> bool:
     return True
 
 
-def kinds(events: list[core.Event]) -> list[str]:
+def kinds(events: Sequence[core.Event]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
@@ -118,11 +123,7 @@ def test_the_second_response_before_the_first() -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_fields_and_content_of_every_kind(protocol: str) -> None:
     with ScriptedPeer(echo) as peer, dial(peer, protocol) as connection:
-        for headers in (
-            {"X-A": "å", "x-b": "€"},
-            [("X-A", "å"), (b"x-b", "€".encode())],
-            [(b"X-A", b"\xe5"), ("x-b", "€")],
-        ):
+        for headers in HEADERS:
             response = connection.response(connection.request("POST", "/", headers, "Grüße"))
             assert response.content == "Grüße".encode()
             fields = dict(peer.report.requests[-1].fields)
@@ -170,7 +171,7 @@ def test_our_mistakes_leave_the_connection_as_it_was(protocol: str) -> None:
         ):
             before = connection.value
             with pytest.raises(error):
-                connection.request(*arguments)  # type: ignore[arg-type]
+                connection.request(*arguments)
             assert connection.value is before
         ref = connection.request("POST", "/", {"content-length": "4"}, end=False)
         with pytest.raises(calamint.LocalProtocolError, match="content-length leaves 4"):

@@ -1,4 +1,4 @@
-"""A server that is one function in one thread, for what a scripted peer does not do: socket options, TLS versions, bytes by hand."""
+"""A server that is one function in a thread: for socket options, TLS versions, and bytes by hand."""
 
 import contextlib
 import socket

@@ -3,6 +3,7 @@
 import argparse
 import base64
 import os
+import re
 import socket
 import ssl
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
 
 from calamint import core
 from calamint.cli.verbose import Verbose
@@ -47,11 +49,21 @@ EXITS = (
 EPILOG = """\
 exit codes: 0 a response came, whatever its status; 1 protocol not supported; 2 wrong usage; 3 not a URL; 6 no address;
 7 no connection; 8 the peer broke HTTP; 23 the output could not be written; 26 a file could not be read; 28 a time limit;
-35 no TLS; 43 a request that HTTP does not allow; 55 and 56 the connection broke; 60 the server's certificate;
-92 the stream was reset; 130 interrupted.
+35 no TLS; 43 a request that HTTP does not allow; 56 the connection broke; 58 a file is no certificate or key;
+60 the server's certificate; 92 the stream was reset; 130 interrupted.
 `calamint demo` shows why connections leak streams, and how they need not."""
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
-Pair = tuple[str, str]
+Pair = tuple[bytes, bytes]
+
+
+class Trouble(Exception):
+    """What ends the command, with this exit code: nothing that HTTP has a word for."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,17 +73,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from calamint.cli import demo
 
         return demo.run(words[1:])
-    options = parser().parse_args(words)
+    options = read_options(words)
     try:
-        return fetch(options)
+        fetch(options)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
-        return 23
+    except Trouble as trouble:
+        if trouble.code == 23:
+            give_up_stdout()
+        complain(trouble.message)
+        return trouble.code
     except CalamintError as error:
-        sys.stderr.write(f"calamint: {type(error).__name__}: {error}\n")
+        complain(f"{type(error).__name__}: {error}")
         return exit_code(error)
+    return 0
+
+
+def complain(message: str) -> None:
+    """Says on stderr why it failed; nothing where there is nobody to tell."""
+    if message:
+        sys.stderr.write(f"calamint: {message}\n")
+
+
+def give_up_stdout() -> None:
+    """What is still to be written goes nowhere, or Python complains once more at its end."""
+    if sys.stdout is not None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def exit_code(error: CalamintError) -> int:
@@ -84,6 +113,17 @@ def exit_code(error: CalamintError) -> int:
     if isinstance(cause, socket.gaierror):
         return 6
     return next(code for kind, code in EXITS if isinstance(error, kind))
+
+
+def read_options(words: Sequence[str]) -> argparse.Namespace:
+    """The options; ends the process (2) where they are wrong."""
+    parse = parser()
+    options = parse.parse_args(words)
+    if options.json is not None and (options.data or options.data_binary):
+        parse.error("--json is all of the content: not with -d or --data-binary")
+    if options.key and not options.cert:
+        parse.error("--key is the key of --cert: not without it")
+    return options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -123,9 +163,11 @@ def parser() -> argparse.ArgumentParser:
         "--http2", action="store_true", help="HTTP/2 only where TLS can ask for it, HTTP/1.1 over http"
     )
     protocol.add_argument("--http2-prior-knowledge", dest="prior", action="store_true", help="HTTP/2 without asking")
-    parse.add_argument("--cacert", metavar="FILE", help="trust these CA certificates (PEM) instead of the system's")
-    parse.add_argument("--cert", metavar="FILE", help="client certificate (PEM)")
-    parse.add_argument("--key", metavar="FILE", help="its private key, if in a file of its own")
+    parse.add_argument(
+        "--cacert", metavar="FILE", type=file_name, help="trust these CA certificates (PEM) instead of the system's"
+    )
+    parse.add_argument("--cert", metavar="FILE", type=file_name, help="client certificate (PEM)")
+    parse.add_argument("--key", metavar="FILE", type=file_name, help="its private key, if in a file of its own")
     parse.add_argument("-k", "--insecure", action="store_true", help="do not check the server's certificate")
     parse.add_argument("--unix-socket", metavar="PATH", help="connect to this socket instead of to the URL's host")
     parse.add_argument(
@@ -146,67 +188,87 @@ def seconds(text: str) -> float:
     return number
 
 
-def fetch(options: argparse.Namespace) -> int:
+def file_name(text: str) -> str:
+    """The name of a file: an empty one, of a variable that is not set, must not mean the default."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a file is missing")
+    return text
+
+
+def fetch(options: argparse.Namespace) -> None:
     """One request and its response."""
     started = time.monotonic()
-    text = options.url if "://" in options.url else f"http://{options.url}"
+    text = options.url if SCHEME.match(options.url) else f"http://{options.url}"
     url = read_url(text)
-    try:
-        content, kind = read_content(options)
-    except OSError as error:
-        sys.stderr.write(f"calamint: {error.filename}: {error.strerror}\n")
-        return 26
+    content, kind = read_content(options)
     method = options.request or ("HEAD" if options.head else "GET" if content is None else "POST")
     fields = make_fields(options, url, kind)
     verbose = Verbose(started) if options.verbose else None
-    limit = min(options.connect_timeout, options.max_time or options.connect_timeout)
-    with connect(
-        text,
-        http1=not options.prior and not (options.http2 and url.origin.scheme == "https"),
-        http2=not options.http1 and (options.prior or url.origin.scheme == "https"),
-        verify=False if options.insecure else options.cacert or True,
-        cert=(options.cert, options.key) if options.cert and options.key else options.cert,
-        timeout=limit,
-        uds=options.unix_socket,
-        tap=None if verbose is None else verbose.tap,
-    ) as connection:
+    with dial(options, text, url.origin.scheme == "https", verbose) as connection:
         if verbose is not None:
             verbose.connected(connection.protocol)
-        left = None if options.max_time is None else options.max_time - (time.monotonic() - started)
+            verbose.request(method, url.target, tuple(fields))
+        left = None if options.max_time is None else max(0.0, options.max_time - (time.monotonic() - started))
         connection.request(method, url.target, fields, content, timeout=left)
-        return show(connection, options, verbose)
+        show(connection, options, verbose)
+
+
+def dial(options: argparse.Namespace, text: str, secure: bool, verbose: Verbose | None) -> Connection:
+    """The connection that the options ask for."""
+    try:
+        return connect(
+            text,
+            http1=not options.prior and not (options.http2 and secure),
+            http2=not options.http1 and (options.prior or secure),
+            verify=False if options.insecure else options.cacert or True,
+            cert=(options.cert, options.key) if options.cert and options.key else options.cert,
+            timeout=min(options.connect_timeout, options.max_time or options.connect_timeout),
+            uds=options.unix_socket,
+            tap=None if verbose is None else verbose.tap,
+        )
+    except ssl.SSLError as error:
+        raise Trouble(58, str(error.strerror or error)) from error
+    except OSError as error:
+        raise Trouble(26, f"{error.filename}: {error.strerror}") from error
 
 
 def read_content(options: argparse.Namespace) -> tuple[bytes | None, str]:
-    """The request's content and its media type. Raises OSError for a file that cannot be read."""
+    """The request's content and its media type."""
     if options.json is not None:
         return read_data(options.json), "application/json"
-    parts = [read_data(item).replace(b"\r", b"").replace(b"\n", b"") for item in options.data or ()]
+    parts = [read_data(item, strip=True) for item in options.data or ()]
     parts += [read_data(item) for item in options.data_binary or ()]
     if not parts:
         return None, ""
     return b"&".join(parts), "application/x-www-form-urlencoded"
 
 
-def read_data(text: str) -> bytes:
-    """What an option says, or what stands in the file that it names with @."""
-    if text == "@-":
-        return sys.stdin.buffer.read()
-    if text.startswith("@"):
-        with open(text[1:], "rb") as file:
-            return file.read()
-    return os.fsencode(text)
+def read_data(text: str, strip: bool = False) -> bytes:
+    """What an option says, or what stands in the file that it names with @: there `strip` takes line ends away."""
+    if not text.startswith("@"):
+        return os.fsencode(text)
+    try:
+        if text == "@-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(text[1:], "rb") as file:
+                data = file.read()
+    except OSError as error:
+        raise Trouble(26, f"{text[1:]}: {error.strerror or error}") from error
+    return data.replace(b"\r", b"").replace(b"\n", b"") if strip else data
 
 
 def make_fields(options: argparse.Namespace, url: URL, kind: str) -> list[Pair]:
-    """The request's fields: defaults, unless -H replaces them or (`NAME:`) takes them away."""
-    fields = {"user-agent": f"calamint/{version('calamint')}", "accept": "*/*"}
+    """The request's fields: defaults, unless -H replaces them or (`NAME:`) takes them away. Bytes, as they were typed."""
+    fields = {b"user-agent": f"calamint/{version('calamint')}".encode(), b"accept": b"*/*"}
     if kind:
-        fields["content-type"] = kind
+        fields[b"content-type"] = kind.encode()
     if options.json is not None:
-        fields["accept"] = "application/json"
+        fields[b"accept"] = b"application/json"
     if url.userinfo:
-        fields["authorization"] = "Basic " + base64.b64encode(url.userinfo.encode()).decode()
+        name, _, password = url.userinfo.partition(":")
+        secret = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
+        fields[b"authorization"] = b"Basic " + base64.b64encode(secret)
     pairs: list[Pair] = []
     for header in options.header:
         name, colon, value = header.partition(":")
@@ -214,36 +276,45 @@ def make_fields(options: argparse.Namespace, url: URL, kind: str) -> list[Pair]:
             name = name[:-1]  # `NAME;` is a field without value, as in curl
         elif not colon:
             raise LocalProtocolError(f"-H {header!r} has no colon: write 'Name: value'")
-        fields.pop(name.strip().lower(), None)
+        fields.pop(os.fsencode(name.strip().lower()), None)
         if value.strip() or not colon:
-            pairs.append((name.strip(), value.strip()))
+            pairs.append((os.fsencode(name.strip()), os.fsencode(value.strip())))
     return [*fields.items(), *pairs]
 
 
-def show(connection: Connection, options: argparse.Namespace, verbose: Verbose | None) -> int:
+def show(connection: Connection, options: argparse.Namespace, verbose: Verbose | None) -> None:
     """Prints the response as it comes."""
     with ExitStack() as stack:
-        out: BinaryIO = sys.stdout.buffer
-        try:
-            if options.output and options.output != "-":
-                out = stack.enter_context(open(options.output, "wb"))
-            for event in connection.events():
-                if verbose is not None:
-                    verbose.event(event)
-                if isinstance(event, core.ResponseReceived) and (options.include or options.head):
-                    out.write(write_head(connection, event))
-                elif isinstance(event, core.DataReceived):
-                    out.write(event.data)
-                    out.flush()
-                elif isinstance(event, core.RequestFailed):
-                    raise to_exception(event.failure)
-            out.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            sys.stderr.write(f"calamint: {options.output or 'stdout'}: {error.strerror or error}\n")
-            return 23
-    return 0
+        name = "stdout"
+        out: BinaryIO | None = None if sys.stdout is None else sys.stdout.buffer
+        if options.output and options.output != "-":
+            name = options.output
+            try:
+                out = stack.enter_context(open(name, "wb"))
+            except OSError as error:
+                raise Trouble(23, f"{name}: {error.strerror or error}") from error
+        for event in connection.events():
+            if verbose is not None:
+                verbose.event(event)
+            if isinstance(event, core.ResponseReceived) and (options.include or options.head):
+                write(out, write_head(connection, event), name)
+            elif isinstance(event, core.DataReceived):
+                write(out, event.data, name)
+            elif isinstance(event, core.RequestFailed):
+                raise to_exception(event.failure)
+
+
+def write(out: BinaryIO | None, data: bytes, name: str) -> None:
+    """Writes at once. Whoever closed the pipe has seen enough: nobody is told."""
+    try:
+        if out is None:
+            raise OSError("it is closed")
+        out.write(data)
+        out.flush()
+    except BrokenPipeError as error:
+        raise Trouble(23, "") from error
+    except OSError as error:
+        raise Trouble(23, f"{name}: {error.strerror or error}") from error
 
 
 def write_head(connection: Connection, event: core.ResponseReceived) -> bytes:

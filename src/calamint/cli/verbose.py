@@ -20,68 +20,85 @@ class Verbose:
         self.started = started
         self.protocol = ""
         self.buffers = {">": b"", "<": b""}
-        self.colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        self.begun = False  # the connection preface, or the request's head, has been shown
+        self.colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
     def line(self, mark: str, text: str) -> None:
-        """One line: its time in seconds since the start, who spoke, and what."""
-        stamp = f"{time.monotonic() - self.started:8.3f}"
-        line = f"{stamp} {mark} {text}"
+        """One line: its time in seconds since the start, who spoke, and what; nothing in it that a terminal obeys."""
+        shown = "".join([sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text])
+        line = f"{time.monotonic() - self.started:8.3f} {mark} {shown}"
         sys.stderr.write(f"\x1b[{COLOURS[mark]}m{line}\x1b[0m\n" if self.colour else f"{line}\n")
 
     def connected(self, protocol: str) -> None:
-        """The protocol is known now, and so is what has been sent already."""
+        """The protocol is known now, and so is what has moved already."""
         self.protocol = protocol
         self.line("*", f"connected: {protocol}")
-        early, self.buffers[">"] = self.buffers[">"], b""
-        if early:
-            self.tap(">", early)
+        for mark in self.buffers:
+            self.tap(mark, b"")
+
+    def request(self, method: str, target: str, fields: Fields) -> None:
+        """What is asked for; HTTP/1.1 shows that by itself."""
+        if self.protocol == "h2":
+            self.line(">", f"{method} {target}")
+            self.fields(">", fields)
 
     def tap(self, mark: str, data: bytes) -> None:
-        """Bytes as they went out or came in."""
+        """Bytes as they went out or came in, cut anywhere."""
         data = self.buffers[mark] + data
+        self.buffers[mark] = b""
         if not self.protocol:
             self.buffers[mark] = data
         elif self.protocol == "h2":
             self.buffers[mark] = self.show_frames(mark, data)
-        elif mark == ">" and b"\r\n\r\n" in data:
+        elif mark == "<" or self.begun:
+            self.count(mark, data)
+        elif b"\r\n\r\n" in data:
+            self.begun = True
             head, _, content = data.partition(b"\r\n\r\n")
-            for text in head.split(b"\r\n"):
-                name, colon, _ = text.partition(b":")
-                secret = colon and name.lower() in SECRET_FIELDS
-                self.line(mark, f"{name.decode('latin-1')}: …" if secret else text.decode("latin-1"))
-            if content:
-                self.line(mark, f"{len(content)} bytes of content")
+            first, *lines = head.split(b"\r\n")
+            self.line(mark, first.decode("latin-1"))
+            pairs = [line.partition(b":") for line in lines]
+            self.fields(mark, tuple([(name, value.strip()) for name, _, value in pairs]))
+            self.count(mark, content)
         else:
-            self.line(mark, f"{len(data)} bytes")
+            self.buffers[mark] = data
+
+    def count(self, mark: str, data: bytes) -> None:
+        """Bytes of HTTP/1.1 by their number: the events say what they mean."""
+        if data:
+            self.line(mark, f"{len(data)} bytes{' of content' if mark == '>' else ''}")
 
     def show_frames(self, mark: str, data: bytes) -> bytes:
         """A line for each complete frame; returns the rest."""
-        if mark == ">" and data.startswith(frames.PREFACE):
+        at = 0
+        if mark == ">" and not self.begun:
+            if len(data) < len(frames.PREFACE):
+                return data
+            self.begun = True
             self.line(mark, "connection preface")
-            data = data[len(frames.PREFACE) :]
-        while len(data) >= frames.HEADER_SIZE:
-            high, low, kind, flags, ref = frames.HEADER.unpack_from(data)
+            at = len(frames.PREFACE)
+        while len(data) - at >= frames.HEADER_SIZE:
+            high, low, kind, flags, ref = frames.HEADER.unpack_from(data, at)
             length = high << 8 | low
-            if len(data) < frames.HEADER_SIZE + length:
+            end = at + frames.HEADER_SIZE + length
+            if end > len(data):
                 break
-            payload = data[frames.HEADER_SIZE : frames.HEADER_SIZE + length]
-            data = data[frames.HEADER_SIZE + length :]
-            self.line(
-                mark, f"{frames.frame_name(kind):<13} stream {ref}, {length} bytes{describe(kind, flags, payload)}"
-            )
-        return data
+            words = describe(kind, flags, data[at + frames.HEADER_SIZE : end])
+            self.line(mark, f"{frames.frame_name(kind):<13} stream {ref}, {length} bytes{words}")
+            at = end
+        return data[at:]
 
     def event(self, event: core.Event) -> None:
         """What the connection made of it."""
         if isinstance(event, core.ResponseReceived):
             self.line("<", f"{event.status} {event.reason.decode('latin-1')}".rstrip())
-            self.fields(event.fields)
+            self.fields("<", event.fields)
         elif isinstance(event, core.InterimReceived):
             self.line("<", f"{event.status} (interim)")
-            self.fields(event.fields)
+            self.fields("<", event.fields)
         elif isinstance(event, core.TrailersReceived):
             self.line("<", "trailers")
-            self.fields(event.fields)
+            self.fields("<", event.fields)
         elif isinstance(event, core.RequestFailed):
             self.line("!", f"request {event.ref} failed: {event.failure.message}")
         elif isinstance(event, core.ResponseEnded):
@@ -89,11 +106,11 @@ class Verbose:
         elif isinstance(event, core.ConnectionClosed):
             self.line("*", "connection closed" if event.failure is None else f"closed: {event.failure.message}")
 
-    def fields(self, fields: Fields) -> None:
+    def fields(self, mark: str, fields: Fields) -> None:
         """A field section; secrets by their length only."""
         for name, value in fields:
             shown = f"<{len(value)} bytes>" if name.lower() in SECRET_FIELDS else value.decode("latin-1")
-            self.line("<", f"  {name.decode('latin-1')}: {shown}")
+            self.line(mark, f"  {name.decode('latin-1')}: {shown}")
 
 
 def describe(kind: int, flags: int, payload: bytes) -> str:

@@ -25,6 +25,11 @@ CONNECTION_FIELDS: Final = frozenset(
 )
 """Fields that concern one hop only and have no meaning in HTTP/2 (RFC 9113 §8.2.2)."""
 
+FORBIDDEN_TRAILERS: Final = CONNECTION_FIELDS.union(
+    b"authorization content-encoding content-length content-range content-type host te trailer".split()
+)
+"""Fields that frame, route or authenticate a message, and so come too late in its trailers (RFC 9110 §6.5.1)."""
+
 NAME_MEMO: Final = 1024
 good_names: set[bytes] = set()
 """Names of responses that have been checked: a cache of a pure function."""
@@ -167,3 +172,11 @@ def check_name(name: bytes) -> bool:
             good_names = set()
         good_names.add(name)
     return True
+
+
+def check_trailers(fields: Fields) -> None:
+    """Raises LocalProtocolError unless these fields may stand in a trailer section (RFC 9110 §6.5.1)."""
+    check_fields(fields)
+    for name, _ in fields:
+        if name.lower() in FORBIDDEN_TRAILERS:
+            raise LocalProtocolError(f"the field {name!r} may not stand in trailers (RFC 9110 §6.5.1)")

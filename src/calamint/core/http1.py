@@ -19,7 +19,7 @@ from calamint.core.exchange import (
     Settings,
     Upload,
 )
-from calamint.core.fields import CONNECTION_FIELDS, check_fields
+from calamint.core.fields import check_trailers
 from calamint.core.http1_parse import CRLF, fault
 from calamint.core.snapshot import Snapshot, snap_request
 from calamint.core.url import Origin
@@ -44,10 +44,6 @@ EMPTY_LINE: Final = b"\r\n\r\n"
 INTERIM_LIMIT: Final = 16  # interim responses to one request
 CHUNK_LINE: Final = http1_parse.CHUNK_LIMIT + len(CRLF)
 MAX_PIECE: Final = 65_536  # we send no larger chunk
-FORBIDDEN_TRAILERS: Final = CONNECTION_FIELDS.union(
-    b"authorization content-encoding content-length content-range content-type host te trailer".split()
-)
-
 # What a connection consists of, and its draft.
 PARTS: Final = (
     "setup", "status", "requests", "next_ref", "last_ref", "reading", "left", "interims", "buffer", "written", "unflushed",
@@ -285,10 +281,7 @@ def give(upload: Upload, data: bytes, now: float, end: bool, trailers: Fields) -
     if trailers:
         if upload.left >= 0:
             raise LocalProtocolError("there is no place for trailers where content is not chunked (RFC 9112 §7.1.2)")
-        check_fields(trailers)
-        for name, _ in trailers:
-            if name.lower() in FORBIDDEN_TRAILERS:
-                raise LocalProtocolError(f"the field {name!r} may not stand in trailers (RFC 9110 §6.5.1)")
+        check_trailers(trailers)
         upload.trailers = trailers
     upload.add(data, now)
     upload.ending = end or bool(trailers)

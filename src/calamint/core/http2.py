@@ -11,7 +11,7 @@ from calamint.core import frames, hpack
 from calamint.core.errors import CANCEL, NO_ERROR, AtCapacity, ConnectionFault, Failure, LocalProtocolError
 from calamint.core.events import Event, RequestFailed, WindowOpened
 from calamint.core.exchange import CLOCKS, IDLE, Clocks, Exchange, Settings, Upload
-from calamint.core.fields import check_fields, check_method, check_target, find_length, for_http2
+from calamint.core.fields import check_method, check_target, check_trailers, find_length, for_http2
 from calamint.core.flow import DEFAULT_WINDOW
 from calamint.core.hpack import DecoderTable, EncoderTable
 from calamint.core.http2_receive import recv_bytes
@@ -34,18 +34,6 @@ from calamint.core.value import INFINITY, NEVER, SECRET_FIELDS, Fields
 
 HEAD_MEMO: Final = 256
 MAX_FRAME: Final = 65_536  # we send no larger DATA, whatever the peer takes: its turn comes sooner
-FORBIDDEN_TRAILERS: Final = frozenset(
-    {
-        b"authorization",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"host",
-        b"te",
-        b"trailer",
-    }
-)
 
 OPENED: Final = GRID[IDLE * COLUMNS + SEND_HEAD]
 OPENED_AND_ENDED: Final = GRID[OPENED * COLUMNS + SEND_END]
@@ -235,22 +223,19 @@ def send_data(
 def give(draft: Draft, stream: Exchange, data: bytes, end: bool, trailers: Fields) -> None:
     """Content, and perhaps its end, that now waits in the stream's record. Raises if it breaks the declared length."""
     upload = stream.upload
-    if upload is None:
-        return
+    assert upload is not None  # its content is open
     if upload.left >= 0:
         if len(data) > upload.left or (len(data) < upload.left and (end or trailers)):
             raise LocalProtocolError(f"{len(data)} bytes where its content-length leaves {upload.left} (RFC 9110 §8.6)")
         upload.left -= len(data)
     if trailers:
-        check_fields(trailers)
-        for name, _ in trailers:
-            if name.lower() in FORBIDDEN_TRAILERS:
-                raise LocalProtocolError(f"the field {name!r} may not stand in trailers (RFC 9110 §6.5.1)")
+        check_trailers(trailers)
         upload.trailers = for_http2(trailers, b"")[1]
     upload.add(data, draft.now)
     upload.ending = end or bool(trailers)
     stream.reader_at = draft.now
-    draft.make_ready(stream.ref)
+    if upload.queued or upload.ending:
+        draft.make_ready(stream.ref)
 
 
 def pump(draft: Draft) -> None:
@@ -263,13 +248,9 @@ def pump(draft: Draft) -> None:
     held: list[int] = []  # those that only the connection's window stops
     while turn and draft.unflushed < budget:
         ref = turn.popleft()
-        stream = find_stream(draft.streams, ref)
-        if stream is None:
-            continue
-        stream = draft.own(stream)
+        stream = draft.own(draft.streams[ref >> LEAF][ref])  # `ready` names live streams only
         upload = stream.upload
-        if upload is None:
-            continue
+        assert upload is not None  # … whose content waits
         if upload.queued:
             room = min(frame, stream.send_window + draft.peer.initial_window, draft.send_window)
             if room <= 0:

@@ -66,7 +66,7 @@ def recv_bytes(draft: Draft, data: bytes) -> None:
     """Every frame that is complete, and the DATA that has come of one that is not (§4.1)."""
     pos = 0
     if draft.partial is not None:
-        pos = recv_data_rest(draft, data, 0)
+        pos = recv_data_rest(draft, draft.partial, data, 0)
     elif draft.buffer:
         data = draft.buffer + data
     end = len(data)
@@ -196,7 +196,7 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
                 if stream.expected < 0:
                     above = f"{-stream.expected} bytes above its content-length (§8.1.1)"
                     raise StreamFault(ref, PROTOCOL_ERROR, above)
-            if left != length:
+            if left != length and not flags & END_STREAM:
                 draft.give_credit(stream)
         elif flags & END_STREAM:
             draft.forget(ref, False)
@@ -208,15 +208,11 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
             return start + left
     except StreamFault as fault:
         fault_stream(draft, fault)
-    draft.partial = (ref, left, padding, flags & END_STREAM)
-    return recv_data_rest(draft, data, start)
+    return recv_data_rest(draft, (ref, left, padding, flags & END_STREAM), data, start)
 
 
-def recv_data_rest(draft: Draft, data: bytes, pos: int) -> int:
+def recv_data_rest(draft: Draft, partial: tuple[int, int, int, int], data: bytes, pos: int) -> int:
     """What has come of a DATA frame that is not complete: delivered as it arrives, in pieces."""
-    partial = draft.partial
-    if partial is None:
-        return pos
     ref, left, padding, end = partial
     piece = data[pos : pos + left]
     pos += len(piece)

@@ -30,7 +30,6 @@ from calamint.core.exchange import (
 )
 from calamint.core.flow import is_due
 from calamint.core.hpack import DecoderTable, EncoderTable
-from calamint.core.streams import CLOSED as STREAM_IS_CLOSED
 from calamint.core.streams import (
     COLUMN_NAMES,
     COLUMNS,
@@ -346,12 +345,12 @@ class Draft:
     def judge(self, ref: int, state: int, verdict: int, column: int) -> None:
         """What the grid says where there is no next state. Returns only for: ignore."""
         what = f"{COLUMN_NAMES[column]} on stream {ref}, which is {STATE_NAMES[state]}"
-        if verdict == MALFORMED:
-            raise StreamFault(ref, PROTOCOL_ERROR, f"malformed response: {what} (RFC 9113 §8.1)")
-        if verdict == STREAM_IS_CLOSED:
-            raise StreamFault(ref, STREAM_CLOSED, f"{what} (RFC 9113 §5.1)")
         if verdict == ILLEGAL:
             raise ConnectionFault(PROTOCOL_ERROR, f"{what} (RFC 9113 §5.1)")
+        if verdict != IGNORE:
+            malformed = verdict == MALFORMED
+            reason = f"malformed response: {what} (RFC 9113 §8.1)" if malformed else f"{what} (RFC 9113 §5.1)"
+            raise StreamFault(ref, PROTOCOL_ERROR if malformed else STREAM_CLOSED, reason)
 
     def leave(self, stream: Exchange) -> None:
         """The request is over: its stream leaves the map with its queued content, in this very call."""
