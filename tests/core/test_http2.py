@@ -561,6 +561,17 @@ def test_those_that_wait_for_the_connection_keep_their_turn() -> None:
     assert data == wire.data_frame(7, b"x" * 5, end=True)
 
 
+def test_frames_that_open_no_window_touch_no_upload() -> None:
+    """DESIGN §3, law 7: work is linear in the bytes received, whatever the number of open streams."""
+    conn, peer = start((wire.INITIAL_WINDOW_SIZE, 2**20))
+    for _ in range(3):
+        conn = upload(conn, peer, b"x" * 65_535, end=True)
+    assert conn.send_window == 0
+    later, data, _ = http2.receive(conn, wire.ping(), 1.0)
+    assert data == wire.ping(ack=True)
+    assert later.streams is conn.streams, "a stream that nothing happened to was copied"
+
+
 def test_a_stream_whose_own_window_is_shut_too_waits_for_both() -> None:
     conn, peer = start((wire.INITIAL_WINDOW_SIZE, 65_535))
     conn = upload(conn, peer, b"x" * 65_536, end=True)

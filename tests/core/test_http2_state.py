@@ -796,6 +796,13 @@ def test_a_clean_end_is_told_from_a_broken_one() -> None:
     assert events[-1] == ConnectionClosed(Failure("ReadError", -1, message))
 
 
+def test_a_broken_end_says_how_it_broke_where_that_is_known() -> None:
+    for clean, what in ((True, "the peer closed the connection"), (False, "the connection broke")):
+        _, events = http2.closed(waiting(), 2.0, clean=clean, reason="ECONNRESET")
+        message = f"{what} before the response was complete (ECONNRESET)"
+        assert events[-1] == ConnectionClosed(Failure("ReadError", -1, message))
+
+
 def test_what_never_left_is_unprocessed() -> None:
     """RFC 9113 §8.7; DESIGN §3, law 9: each stream keeps the output offset at which its head ends."""
     conn, _ = start()

@@ -110,7 +110,7 @@ def exit_code(error: CalamintError) -> int:
         return 60
     if isinstance(cause, ssl.SSLError):
         return 35
-    if isinstance(cause, socket.gaierror):
+    if isinstance(cause, socket.gaierror | UnicodeError):
         return 6
     return next(code for kind, code in EXITS if isinstance(error, kind))
 

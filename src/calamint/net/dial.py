@@ -37,6 +37,7 @@ def to_ascii(host: str) -> str:
 def resolve(host: str, port: int, deadline: float, resolver: Resolver) -> Sequence[Address]:
     """The host's addresses. A lookup cannot be interrupted: one that takes too long is left to a daemon thread."""
     answers: queue.SimpleQueue[Sequence[Address] | Exception] = queue.SimpleQueue()
+    host = host.replace("%25", "%")  # how a URL writes the % before an IPv6 zone
     if is_address(host):
         ask(look_up, host, port, answers)
     else:
