@@ -240,9 +240,9 @@ def give(draft: Draft, stream: Exchange, data: bytes, end: bool, trailers: Field
 
 def pump(draft: Draft) -> None:
     """Hand out content, a frame of each stream in turn, while the windows and the output budget allow (§5.2)."""
-    if not draft.ready:
-        return
     budget = draft.setup.settings.output_budget
+    if not draft.ready or draft.unflushed >= budget:
+        return
     frame = min(draft.peer.max_frame_size, MAX_FRAME)
     turn = deque(draft.ready)
     held: list[int] = []  # those that only the connection's window stops
@@ -302,7 +302,7 @@ def receive(conn: HTTP2Connection, data: bytes, now: float) -> Step:
         draft.heard_at = draft.now
         if draft.control.unconfirmed:  # any frame shows life
             draft.own_control().unconfirmed = {}
-    if draft.ready:
+    if draft.send_window > 0:  # else nothing that waits can go: an end without content has gone when it was given
         pump(draft)
     return draft.finish()
 

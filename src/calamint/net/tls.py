@@ -4,6 +4,7 @@ import os
 import ssl
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Final
 
 READ_SIZE: Final = 256 * 1024
@@ -66,9 +67,8 @@ def default_context() -> ssl.SSLContext:
     """Certificates checked against the system's own store: OpenSSL's paths on Linux, the platform's service elsewhere."""
     if sys.platform == "linux" or "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ:
         return ssl.create_default_context()
-    import truststore
-
-    context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # By its name, since it is installed where it is needed only, and type checkers look for it everywhere.
+    context: ssl.SSLContext = import_module("truststore").SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if "SSLKEYLOGFILE" in os.environ:
         context.keylog_filename = os.environ["SSLKEYLOGFILE"]
     return context
