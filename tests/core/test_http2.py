@@ -138,6 +138,8 @@ def test_host_becomes_the_authority(name: bytes) -> None:
         (b"", (), [(b"content-length", b"0")]),
         (b"hello", (), [(b"content-length", b"5")]),
         (b"hello", ((b"Content-Length", b"5"),), [(b"content-length", b"5")]),
+        (None, ((b"content-length", b"0"),), [(b"content-length", b"0")]),
+        (b"", ((b"content-length", b"0"),), [(b"content-length", b"0")]),
         (b"x" * 200, (), [(b"content-length", b"200")]),
     ],
 )
@@ -146,6 +148,11 @@ def test_the_length_of_content_is_said_where_it_is_known(
 ) -> None:
     """RFC 9110 §8.6: a user agent SHOULD send it; §8.1.1: it equals the sum of the DATA frames."""
     assert asked("POST", "/", fields, content)[4:] == expected
+    conn, peer = start()
+    for ref in (1, 3, 5, 7):
+        conn, data, _ = http2.request(conn, "POST", "/", fields, content, 0.0)
+        peer.take(data)
+        assert list(peer.requests[ref].fields[4:]) == expected, "however often it recurs"
 
 
 def test_content_left_open_has_no_length() -> None:
@@ -435,6 +442,8 @@ def test_content_as_long_as_declared() -> None:
     one, data = http2.send_data(conn, 1, b"lo", 1.0, end=True)
     assert data == wire.data_frame(1, b"lo", end=True)
     two, _ = http2.send_data(conn, 1, b"lo", 1.0)
+    with pytest.raises(LocalProtocolError, match=r"^1 bytes where its content-length leaves 0 \(RFC 9110 §8.6\)$"):
+        http2.send_data(two, 1, b"!", 1.0)
     assert http2.send_data(two, 1, b"", 1.0, trailers=((b"x", b"y"),))[1] != b""
     assert http2.send_data(two, 1, b"", 1.0, end=True)[1] == wire.data_frame(1, end=True)
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from calamint.core import http2
+from calamint.core import http2, http2_receive
 from calamint.core.errors import Failure, error_name
 from calamint.core.events import (
     ConnectionClosed,
@@ -399,6 +399,8 @@ def test_many_different_blocks_are_read_as_well_as_the_first() -> None:
             value = b"%d" % number
             block = wire.literals((b":status", b"200"), (b"x-many", value))
             assert after(conn, wire.headers_frame(1, block)) == [ResponseReceived(1, 200, ((b"x-many", value),))]
+    assert len(http2_receive.blocks) <= 512
+    assert len(http2_receive.old_blocks) <= 512
 
 
 def test_many_blocks_with_references_are_read_as_well_as_the_first() -> None:
@@ -410,6 +412,7 @@ def test_many_blocks_with_references_are_read_as_well_as_the_first() -> None:
             block = b"\x88\xbe" + wire.literals((b"y", value))
             expected = ResponseReceived(3, 200, ((b"x", b"v"), (b"y", value)))
             assert after(conn, wire.headers_frame(3, block)) == [expected]
+    assert len(conn.decoder.memo) <= 512
 
 
 # §5.1 Stream states
@@ -633,6 +636,8 @@ def test_headers_too_short_for_their_priority(size: int) -> None:
     padded = wire.frame(wire.HEADERS, wire.PADDED | wire.PRIORITY_FLAG | wire.END_HEADERS, 1, bytes((3,)) + bytes(7))
     message = "HEADERS whose padding reaches into its priority (§6.2)"
     assert terminated(pair(), padded, wire.PROTOCOL_ERROR, message) == []
+    enough = wire.frame(wire.HEADERS, wire.PRIORITY_FLAG, 1, bytes(5)) + wire.continuation(1, OK)
+    assert after(pair(), enough) == [ResponseReceived(1, 200, ())]
 
 
 @pytest.mark.parametrize("count", [1, 2, 10])
@@ -991,6 +996,12 @@ def test_an_update_for_a_stream_without_content_changes_its_window_only() -> Non
     conn, out, events = http2.receive(conn, wire.window_update(1, 5), 1.0)
     assert (out, events) == (b"", [])
     assert http2.snapshot(conn, 1.0).requests[0].send_window == 65_540
+
+
+def test_an_update_is_a_sign_of_life() -> None:
+    """DESIGN §6: "no content, fields or window came"."""
+    conn, _, _ = http2.receive(upload(start()[0]), wire.window_update(1, 5), 7.0)
+    assert http2.snapshot(conn, 10.0).requests[0].silence == 3.0
 
 
 def test_an_update_while_nothing_waits_sends_nothing() -> None:

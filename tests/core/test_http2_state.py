@@ -323,6 +323,9 @@ def test_the_last_stream_id_is_used_and_none_after_it() -> None:
         http2.request(conn, "GET", "/", (), None, 0.0)
     conn, _, events = http2.receive(conn, wire.headers_frame(LAST, b"\x88", end=True), 1.0)
     assert events[-1] == ResponseEnded(LAST)
+    full = altered(start((wire.MAX_CONCURRENT_STREAMS, 0))[0], next_ref=LAST)
+    with pytest.raises(AtCapacity, match="no slot is free: 0 allowed"):
+        http2.request(full, "GET", "/", (), None, 0.0)
 
 
 # Limits on streams

@@ -77,7 +77,7 @@ def test_a_lookup_that_hangs_is_left_behind_at_the_limit() -> None:
             calamint.ConnectTimeout, match="no address for slow.example within the connect limit"
         ) as caught:
             calamint.connect("http://slow.example", timeout=0.2, resolver=resolver)
-        assert 0.2 <= time.monotonic() - began < 2.0
+        assert 0.2 <= time.monotonic() - began < 5.0
         assert caught.value.unprocessed
         left = [thread for thread in threading.enumerate() if thread.name == "calamint-resolve"]
         assert [thread.daemon for thread in left] == [True]  # the one allowed leftover: it holds up no process
@@ -163,8 +163,8 @@ def test_a_dead_address_does_not_take_all_of_the_time() -> None:
     with ScriptedPeer() as peer, full_listener() as dead:
         addresses = [tcp(*dead), tcp("127.0.0.1", peer.port)]
         began = time.monotonic()
-        connection = calamint.connect("http://two.example", timeout=0.6, resolver=lambda host, port: addresses)
-        assert 0.3 <= time.monotonic() - began < 0.6
+        connection = calamint.connect("http://two.example", timeout=1.0, resolver=lambda host, port: addresses)
+        assert 0.5 <= time.monotonic() - began < 1.0
         assert fetch(connection) == b"ok"
 
 
@@ -180,7 +180,7 @@ def test_the_limit_of_tcp() -> None:
         began = time.monotonic()
         with pytest.raises(calamint.ConnectTimeout, match="no answer .within the connect limit.") as caught:
             calamint.connect(f"http://{host}:{port}", timeout=0.2)
-        assert 0.2 <= time.monotonic() - began < 2.0
+        assert 0.2 <= time.monotonic() - began < 5.0
     assert caught.value.unprocessed
 
 

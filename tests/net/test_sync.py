@@ -104,7 +104,7 @@ def test_responses_in_any_order(protocol: str) -> None:
         assert (response.status, response.content, response.trailers) == (200, b"content", trailers)
         assert response.reason == (b"OK" if protocol == "http/1.1" else b"")
         assert [(it.status, it.fields) for it in response.interim] == [(103, ((b"link", b"</style>"),))]
-        assert response.get("CONTENT-LENGTH", "none") == "none"
+        assert (response.get("CONTENT-LENGTH", "none"), response.get("x-none")) == ("none", None)
         assert repr(response) == f"<Response 200, {len(response.fields)} fields, 7 bytes>"
 
 
@@ -216,9 +216,22 @@ def test_receive_gives_up_at_its_time(protocol: str) -> None:
         for timeout in (0.0, 0.1, -1.0):
             began = time.monotonic()
             assert connection.receive(timeout) == []
-            assert timeout <= time.monotonic() - began < timeout + 1.0 + abs(timeout)
+            assert timeout <= time.monotonic() - began < timeout + 5.0 + abs(timeout)
         there.sendall(b"HTTP/1.1 204 No Content\r\n\r\n" if protocol == "http/1.1" else answer_data(1, b""))
         assert connection.receive(LIMIT)
+
+
+def test_requests_made_within_a_loop_over_events() -> None:
+    """They belong to the same loop."""
+    with ScriptedPeer(lambda request: answer(content=request.target.encode())) as peer, dial(peer, "h2") as connection:
+        connection.request("GET", "/1")
+        got: list[bytes] = []
+        for event in connection.events():
+            if isinstance(event, core.DataReceived):
+                got.append(event.data)
+                if len(got) < 4:
+                    connection.request("GET", f"/{len(got) + 1}")
+        assert got == [b"/1", b"/2", b"/3", b"/4"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -283,10 +296,10 @@ def test_a_deadline(protocol: str) -> None:
     with ScriptedPeer([forget()]) as peer, dial(peer, protocol) as connection:
         began = time.monotonic()
         ref = connection.request("GET", "/", timeout=0.1)
-        assert connection.next_timeout() == pytest.approx(began + 0.1, abs=0.05)
+        assert connection.next_timeout() == pytest.approx(began + 0.1, abs=0.5)
         with pytest.raises(calamint.DeadlineExceeded, match=r"total=0.1\)"):
             connection.response(ref)
-        assert 0.1 <= time.monotonic() - began < 1.0
+        assert 0.1 <= time.monotonic() - began < 5.0
         assert connection.is_closed is (protocol == "http/1.1")
 
 
@@ -698,7 +711,7 @@ def test_clocks_in_a_loop(protocol: str) -> None:
         began = time.monotonic()
         connection.request("GET", "/", timeout=0.1)
         drive({connection: events}, has_ended)
-        assert 0.1 <= time.monotonic() - began < 1.0
+        assert 0.1 <= time.monotonic() - began < 5.0
         [failed] = [event for event in events if isinstance(event, core.RequestFailed)]
         assert failed.failure.kind == "DeadlineExceeded"
 

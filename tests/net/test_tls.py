@@ -428,7 +428,7 @@ def test_a_handshake_that_stalls() -> None:
     with ThreadServer(no_answer) as server:
         with pytest.raises(calamint.ConnectTimeout, match="no TLS with 127.0.0.1 within the connect limit") as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False, timeout=0.2)
-    assert 0.2 <= time.monotonic() - began < 2.0
+    assert 0.2 <= time.monotonic() - began < 5.0
     assert caught.value.unprocessed
 
 
@@ -446,7 +446,7 @@ def test_a_handshake_that_drips() -> None:
     with ThreadServer(handle) as server:
         with pytest.raises(calamint.ConnectTimeout):
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False, timeout=0.2)
-        assert 0.2 <= time.monotonic() - began < 2.0
+        assert 0.2 <= time.monotonic() - began < 5.0
         over.set()
 
 
@@ -460,6 +460,18 @@ def test_a_server_without_tls(said: bytes) -> None:
         with pytest.raises(
             calamint.ConnectError, match="no TLS with 127.0.0.1: .*(WRONG_VERSION|EOF|UNEXPECTED)"
         ) as caught:
+            calamint.connect(f"https://127.0.0.1:{server.port}", verify=False)
+    assert caught.value.unprocessed
+
+
+def test_a_reset_in_the_handshake() -> None:
+    def handle(sock: socket.socket) -> None:
+        sock.recv(65_536)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+
+    with ThreadServer(handle) as server:
+        words = "the connection broke in the TLS handshake: Connection reset by peer"
+        with pytest.raises(calamint.ConnectError, match=words) as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False)
     assert caught.value.unprocessed
 

@@ -66,7 +66,7 @@ def test_waiting(pair: tuple[socket.socket, socket.socket], poll: bool) -> None:
     fill(here)
     began = time.monotonic()
     assert waiter.wait(True, True, 0.05) == (False, False)
-    assert 0.05 <= time.monotonic() - began < 1.0
+    assert 0.05 <= time.monotonic() - began < 5.0
     there.send(b"x")
     assert waiter.wait(True, True, LIMIT) == (True, False)
 
@@ -97,7 +97,7 @@ def test_waiting_until_something_comes(pair: tuple[socket.socket, socket.socket]
     began = time.monotonic()
     timer.start()
     assert Waiter(here, poll).wait(True, False, LIMIT) == (True, False)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 5.0
     timer.join()
 
 
@@ -276,7 +276,7 @@ def test_last_words_do_not_wait(private_ca: PrivateCa) -> None:
         assert wire.sealed
         began = time.monotonic()
         wire.close()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5.0
         assert wire.sock.fileno() == -1
         done.set()
 

@@ -350,8 +350,11 @@ class Connection:
         self._marked = True
         self._inbox = rest
         self._taken.extend(mine)
+        now = time.monotonic()
         for each, size in sizes.items():
-            self._record(*core.consume(self._state[0], each, size, time.monotonic()))
+            value, out, events = core.consume(self._state[0], each, size, now)
+            if value is not self._state[0]:  # it is, where the request is over
+                self._record(value, out, events)
         self._marked = False
         if self._state[1]:
             self._push()
@@ -440,13 +443,13 @@ def assemble(events: Iterable[core.Event]) -> Response:
 
 def to_fields(headers: Headers) -> Fields:
     """Fields as the core takes them: bytes, in their order."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = headers.items() if isinstance(headers, dict) or isinstance(headers, Mapping) else headers
     return tuple([(to_bytes(name), to_bytes(value)) for name, value in pairs])
 
 
 def to_bytes(text: str | bytes) -> bytes:
     """Field text as it goes on the wire: what Latin-1 cannot say goes as UTF-8."""
-    if isinstance(text, bytes):
+    if not isinstance(text, str):
         return text
     try:
         return text.encode("latin-1")
