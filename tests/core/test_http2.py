@@ -566,8 +566,10 @@ def test_those_that_wait_for_the_connection_keep_their_turn() -> None:
     assert conn.send_window == 0
     conn, data, _ = http2.receive(conn, peer.widen(0, 25), 0.0)
     assert sent(data) == [(3, 10), (5, 10), (7, 5)]
-    conn, data, _ = http2.receive(conn, peer.widen(0, 5), 0.0)
-    assert data == wire.data_frame(7, b"x" * 5, end=True)
+    conn, data, _ = http2.receive(conn, peer.widen(0, 1), 0.0)
+    assert data == wire.data_frame(7, b"x")
+    conn, data, _ = http2.receive(conn, peer.widen(0, 4), 0.0)
+    assert data == wire.data_frame(7, b"x" * 4, end=True)
 
 
 def test_frames_that_open_no_window_touch_no_upload() -> None:
