@@ -442,3 +442,9 @@ def test_failures_of_clocks_are_values() -> None:
     failure = make(LOCAL_AWAITING, sent_at=105).overdue(115)
     assert isinstance(failure, Failure)
     assert failure == make(LOCAL_AWAITING, sent_at=105).overdue(115)
+
+
+def test_reader_begins_when_what_was_given_has_gone() -> None:
+    """Only then is it the caller's turn; and a clock that began earlier would run out before anybody wakes up for it."""
+    item = make(OPEN_AWAITING, reader_at=110, upload=Upload(sent=5, moved_at=150))
+    assert item.running_clock() == (150 + FOUR.reader, "reader")

@@ -330,7 +330,7 @@ class Exchange(Value):
                 due = upload.moved_at + clocks.write
                 name = "write"
         elif is_open:  # we owe content: no clock blames the peer
-            quiet_at = max(self.opened_at, self.reader_at, self.heard_at())
+            quiet_at = max(self.opened_at, self.idle_since())  # it is ours to move since all that we gave has gone
             if quiet_at + clocks.reader < due:
                 due = quiet_at + clocks.reader
                 name = "reader"
