@@ -41,21 +41,21 @@ def failure(conn: HTTP2Connection, data: bytes, now: float = 0.0) -> tuple[int, 
 def test_ping_is_answered_with_the_seconds_that_it_took() -> None:
     """RFC 9113 §6.7."""
     conn, peer = start()
-    conn, data = core.ping(conn, 1.0)
+    conn, data = http2.ping(conn, 1.0)
     assert data == wire.ping(bytes(8))
-    assert core.ping(conn, 1.5)[1] == b"", "one at a time is in flight"
+    assert http2.ping(conn, 1.5)[1] == b"", "one at a time is in flight"
     conn, out, events = http2.receive(conn, wire.ping(bytes(8), ack=True), 3.0)
     assert (out, events) == (b"", [PingAcknowledged(bytes(8), 2.0)])
-    assert core.ping(conn, 4.0)[1] == wire.ping(bytes(7) + b"\x01")
+    assert http2.ping(conn, 4.0)[1] == wire.ping(bytes(7) + b"\x01")
 
 
 def test_a_ping_that_is_not_answered_condemns_the_connection() -> None:
     conn, _ = start()
-    conn, _ = core.ping(get(conn, 0.0, 1, FOREVER), 1.0)
+    conn, _ = http2.ping(get(conn, 0.0, 1, FOREVER), 1.0)
     assert http2.next_timeout(conn) == 11.0
     conn, _, events = http2.handle_timeout(conn, 11.0)
     assert isinstance(events[0], RequestFailed) and events[0].failure.kind == "ReadTimeout"
-    assert (conn.status, core.ping(conn, 12.0)) == (CLOSED, (conn, b""))
+    assert (conn.status, http2.ping(conn, 12.0)) == (CLOSED, (conn, b""))
 
 
 def test_http1_has_neither_ping_nor_settings_nor_windows_nor_priorities() -> None:
@@ -134,20 +134,22 @@ def test_keepalive_off() -> None:
 
 def test_new_settings_are_announced_where_they_differ() -> None:
     conn, peer = start()
-    conn, data = core.put_settings(conn, Settings(stream_window=70_000, keepalive=None), 1.0)
+    conn, data = http2.put_settings(conn, Settings(stream_window=70_000, keepalive=None), 1.0)
     assert data == wire.settings((wire.INITIAL_WINDOW_SIZE, 70_000))
-    same, data = core.put_settings(conn, Settings(stream_window=70_000, keepalive=None), 1.0)
+    same, data = http2.put_settings(conn, Settings(stream_window=70_000, keepalive=None), 1.0)
     assert (data, same.control.pending) == (b"", conn.control.pending)
-    conn, data = core.put_settings(conn, Settings(header_table_size=0, max_frame_size=20_000, max_field_section=9), 1.0)
+    conn, data = http2.put_settings(
+        conn, Settings(header_table_size=0, max_frame_size=20_000, max_field_section=9), 1.0
+    )
     assert data == wire.settings((1, 0), (4, 2 << 20), (5, 20_000), (6, 9))
-    assert core.put_settings(http2.close(conn, 1.0)[0], SETTINGS, 2.0)[1] == b""
+    assert http2.put_settings(http2.close(conn, 1.0)[0], SETTINGS, 2.0)[1] == b""
 
 
 def test_the_laxer_settings_hold_until_the_acknowledgement() -> None:
     """§6.5.3: what was sent before the peer had applied them is within the old ones."""
     conn, _ = start(settings=Settings(stream_window=100_000, keepalive=None))
     conn = get(conn, 0.0, 2)
-    conn, _ = core.put_settings(conn, Settings(stream_window=40_000, max_frame_size=20_000, keepalive=None), 1.0)
+    conn, _ = http2.put_settings(conn, Settings(stream_window=40_000, max_frame_size=20_000, keepalive=None), 1.0)
     frame = wire.data_frame(1, bytes(16_384))
     conn, _, _ = http2.receive(conn, wire.headers_frame(1, OK) + wire.headers_frame(3, OK) + frame * 4, 1.0)
     assert [stream.ref for stream in core.snapshot(conn, 1.0).requests] == [1, 3]
@@ -165,7 +167,7 @@ def test_two_changes_in_flight() -> None:
     conn, _ = start(settings=Settings(stream_window=1000, keepalive=None))
     conn = get(conn)
     for window in (5000, 2000):
-        conn, _ = core.put_settings(conn, Settings(stream_window=window, keepalive=None), 1.0)
+        conn, _ = http2.put_settings(conn, Settings(stream_window=window, keepalive=None), 1.0)
     assert conn.setup.settings.stream_window == 5000
     conn, _, _ = http2.receive(conn, wire.settings_ack(), 1.0)
     assert conn.setup.settings.stream_window == 5000
@@ -181,7 +183,7 @@ def test_a_full_stream_is_credited_when_its_window_shrinks() -> None:
     conn, _, _ = http2.receive(get(conn), wire.headers_frame(1, OK) + wire.data_frame(1, bytes(16_000)), 0.0)
     conn, out, _ = http2.consume(conn, 1, 16_000, 0.0)
     assert out == b""
-    conn, _ = core.put_settings(conn, Settings(stream_window=1000, keepalive=None), 0.0)
+    conn, _ = http2.put_settings(conn, Settings(stream_window=1000, keepalive=None), 0.0)
     conn, out, _ = http2.receive(conn, wire.settings_ack(), 0.0)
     assert out == wire.window_update(1, 16_000)
     stream = find_stream(conn.streams, 1)
@@ -191,21 +193,21 @@ def test_a_full_stream_is_credited_when_its_window_shrinks() -> None:
 def test_a_smaller_table_has_to_be_acknowledged_by_the_next_block() -> None:
     """§4.3.1, RFC 7541 §4.2."""
     conn = get(start()[0])
-    conn, data = core.put_settings(conn, Settings(header_table_size=10, keepalive=None), 0.0)
+    conn, data = http2.put_settings(conn, Settings(header_table_size=10, keepalive=None), 0.0)
     assert data == wire.settings((1, 10))
     assert http2.receive(conn, wire.headers_frame(1, OK), 0.0)[0].status == OPEN
     conn, _, _ = http2.receive(conn, wire.settings_ack(), 0.0)
     assert failure(conn, wire.headers_frame(1, OK))[0] == wire.COMPRESSION_ERROR
     assert http2.receive(conn, wire.headers_frame(1, b"\x2a" + OK), 0.0)[0].status == OPEN
-    larger, _ = core.put_settings(conn, Settings(header_table_size=8192, keepalive=None), 0.0)
+    larger, _ = http2.put_settings(conn, Settings(header_table_size=8192, keepalive=None), 0.0)
     assert larger.decoder.limit == 8192, "the laxer one: the peer may use it at once"
 
 
 def test_a_connection_window_that_grows_is_told_at_once() -> None:
     conn, peer = start(settings=Settings(connection_window=100_000, keepalive=None))
-    conn, data = core.put_settings(conn, Settings(connection_window=150_000, keepalive=None), 0.0)
+    conn, data = http2.put_settings(conn, Settings(connection_window=150_000, keepalive=None), 0.0)
     assert (data, conn.recv_window) == (wire.window_update(0, 50_000), 150_000)
-    conn, data = core.put_settings(conn, Settings(connection_window=100_000, keepalive=None), 0.0)
+    conn, data = http2.put_settings(conn, Settings(connection_window=100_000, keepalive=None), 0.0)
     assert (data, conn.recv_window) == (b"", 150_000)
 
 
@@ -217,7 +219,7 @@ def test_an_acknowledgement_that_nobody_asked_for_is_charged_and_ignored() -> No
 
 def test_push_is_decided_at_the_beginning() -> None:
     with pytest.raises(LocalProtocolError, match="beginning"):
-        core.put_settings(start()[0], Settings(max_pushes=1), 0.0)
+        http2.put_settings(start()[0], Settings(max_pushes=1), 0.0)
 
 
 # grow_window
@@ -226,21 +228,21 @@ def test_push_is_decided_at_the_beginning() -> None:
 def test_a_stream_may_be_given_a_larger_window() -> None:
     conn, peer = start(settings=Settings(stream_window=1000, keepalive=None))
     conn = get(conn)
-    conn, data = core.grow_window(conn, 1, 5000, 0.0)
+    conn, data = http2.grow_window(conn, 1, 5000, 0.0)
     assert data == wire.window_update(1, 4000)
-    assert core.grow_window(conn, 1, 5000, 0.0) == (conn, b"")
-    assert core.grow_window(conn, 1, 4999, 0.0) == (conn, b"")
+    assert http2.grow_window(conn, 1, 5000, 0.0) == (conn, b"")
+    assert http2.grow_window(conn, 1, 4999, 0.0) == (conn, b"")
     conn, _, _ = http2.receive(conn, wire.headers_frame(1, OK) + wire.data_frame(1, bytes(5000)), 0.0)
     conn, out, _ = http2.consume(conn, 1, 5000, 0.0)
     assert out == wire.window_update(1, 5000), "it stays as large"
-    assert core.grow_window(conn, 3, 9000, 0.0) == (conn, b"")
+    assert http2.grow_window(conn, 3, 9000, 0.0) == (conn, b"")
 
 
 @pytest.mark.parametrize("size", [-1, 2**31])
 def test_a_window_that_no_stream_may_have(size: int) -> None:
     """§6.9.1."""
     with pytest.raises(LocalProtocolError, match="allowed are 0 to 2"):
-        core.grow_window(get(start()[0]), 1, size, 0.0)
+        http2.grow_window(get(start()[0]), 1, size, 0.0)
 
 
 # prioritize
