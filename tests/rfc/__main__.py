@@ -1,0 +1,68 @@
+"""`python -m tests.rfc`: each section with its requirements and their tests; exits with 1 where one has none."""
+
+import argparse
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.core.test_grid import TABLE
+from tests.rfc.requirements import ROOT, Document, Requirement, find_tests, read_documents
+
+
+def show(document: Document, tests: dict[str, list[str]]) -> list[Requirement]:
+    """Prints a document; returns what has no test and no reason for it."""
+    missing: list[Requirement] = []
+    print(document.title)
+    for section in document.sections:
+        nothing = "" if section.requirements else "  (nothing that binds a client)"
+        print(f"\n  §{section.number} {section.title}{nothing}")
+        for requirement in section.requirements:
+            print(f"    {requirement.id} {requirement.keyword}, {requirement.binds}: {requirement.text}")
+            for test in tests.get(requirement.id, []):
+                print(f"        {test}")
+            if requirement.design:
+                print(f"        by design: {requirement.design}")
+            elif requirement.id not in tests:
+                print("        NO TEST")
+                missing.append(requirement)
+    print()
+    return missing
+
+
+def summary(document: Document, tests: dict[str, list[str]]) -> str:
+    """One line."""
+    ids = document.requirements()
+    tested = [requirement for requirement in ids if requirement.id in tests]
+    names = {name for requirement in tested for name in tests[requirement.id]}
+    design = sum([bool(requirement.design) for requirement in ids])
+    missing = sum([not requirement.design and requirement.id not in tests for requirement in ids])
+    counts = f"{len(ids)} requirements: {len(tested)} held by {len(names)} tests, {design} by design, {missing} missing"
+    return f"{document.title}: {len(document.sections)} sections, {counts}"
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.rfc", description=__doc__)
+    parser.add_argument("--run", action="store_true", help="run these tests, too")
+    options = parser.parse_args(arguments)
+    documents = read_documents()
+    tests = find_tests()
+    missing = [requirement for document in documents for requirement in show(document, tests)]
+    cells = Counter([cell.section for cell in TABLE])
+    sections = ", ".join([f"§{section} {count}" for section, count in sorted(cells.items())])
+    print(f"The grid of stream states: {len(TABLE)} cells, each with its section of RFC 9113: {sections}\n")
+    for document in documents:
+        print(summary(document, tests))
+    if missing:
+        print(f"\nWithout a test: {', '.join([requirement.id for requirement in missing])}")
+    code = 1 if missing else 0
+    if options.run:
+        grid = "tests/core/test_grid.py"
+        names = sorted({name for names in tests.values() for name in names if not name.startswith(grid)})
+        code = pytest.main(["--rootdir", str(ROOT), "-q", grid, *names]) or code
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
