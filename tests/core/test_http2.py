@@ -1300,7 +1300,6 @@ class Served:
         return b"".join([e.data or b"" for e in self.seen if isinstance(e, ServerDataReceived) and e.stream_id == ref])
 
 
-@pytest.mark.rfc("9113-4.1-4", "9113-4.1-5")
 def test_h2_a_request_and_its_response() -> None:
     served = Served()
     ref = served.request("GET", ((b"Accept", b"*/*"), (b"cookie", b"a=b"), (b"host", b"other.test")))

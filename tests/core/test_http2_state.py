@@ -724,7 +724,6 @@ def test_the_last_id_may_fall() -> None:
     assert live(conn) == [1]
 
 
-@pytest.mark.rfc("9113-5.1-10")
 def test_the_last_id_may_not_rise() -> None:
     """RFC 9113 §6.8: "Endpoints MUST NOT increase the value they send in the last stream identifier"."""
     conn, out, events = http2.receive(get(start()[0]), wire.goaway(1) + wire.goaway(3), 1.0)

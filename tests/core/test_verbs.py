@@ -85,7 +85,6 @@ def test_another_protocol_is_refused() -> None:
         core.connect("h3", ORIGIN)
 
 
-@pytest.mark.rfc("9113-5.2.2-1")
 def test_content_unread_stops_the_reading_of_http1() -> None:
     """HTTP/2 has windows for it."""
     conn, _ = core.connect("http/1.1", ORIGIN, core.Settings(stream_window=5), 0.0)
