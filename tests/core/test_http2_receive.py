@@ -449,7 +449,7 @@ FRAMES: Final = {
 
 @pytest.mark.parametrize("name", FRAMES)
 @pytest.mark.parametrize("ref", [2, 5, 6, 2**31 - 1, 2**31 - 2])
-@pytest.mark.rfc("9113-5.1-1", "9113-5.1-2", "9113-5.1.1-3", "9113-6.4-5")
+@pytest.mark.rfc("9113-5.1-10", "9113-5.1-1", "9113-5.1-2", "9113-5.1.1-3", "9113-6.4-5")
 def test_an_idle_stream_has_nothing_to_say(name: str, ref: int) -> None:
     """§5.1: "Receiving any frame other than HEADERS or PRIORITY on a stream in this state MUST be treated as a
     connection error"; §5.1.1: HEADERS on a stream that only we may open, or that a push would need, likewise."""

@@ -6,6 +6,7 @@ RFC 9110 §7.8, §9.3.6, §10.1.1, RFC 9112 §6.3, RFC 9113 §8.5 and RFC 8441, 
 from typing import Final
 
 import pytest
+from hpack import Decoder
 
 from calamint import core
 from calamint.core.errors import LocalProtocolError
@@ -41,7 +42,7 @@ def section(data: bytes) -> list[wire.Pair]:
     """The fields of the first HEADERS of an output, by the `hpack` package."""
     item = wire.parse(data)[0]
     assert (item.kind, item.flags & wire.END_HEADERS) == (wire.HEADERS, wire.END_HEADERS)
-    return [(bytes(name), bytes(value)) for name, value in wire.Decoder().decode(item.payload, raw=True)]
+    return [(bytes(name), bytes(value)) for name, value in Decoder().decode(item.payload, raw=True)]
 
 
 def content(events: list[core.Event]) -> bytes:
