@@ -76,7 +76,7 @@ def read_documents() -> list[Document]:
     return [read_document(path) for path in files]
 
 
-def test_functions(path: Path) -> Iterator[ast.FunctionDef]:
+def read_tests(path: Path) -> Iterator[ast.FunctionDef]:
     """The tests of a file."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
@@ -101,7 +101,7 @@ def find_tests(broken: bool = False) -> dict[str, list[str]]:
     """The tests of each requirement, by its id; or those of them that are known to fail."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for function in test_functions(path):
+        for function in read_tests(path):
             for id in marks(function) if is_broken(function) == broken else ():
                 found.setdefault(id, []).append(f"{path.relative_to(ROOT).as_posix()}::{function.name}")
     return found

@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from tests.core.test_grid import TABLE
-from tests.rfc.requirements import ROOT, Document, find_tests, read_document, read_documents, test_functions
+from tests.rfc.requirements import ROOT, Document, find_tests, read_document, read_documents, read_tests
 
 DOCUMENTS: Final = read_documents()
 CHOICES: Final = ROOT / "docs" / "choices.md"
@@ -61,7 +61,7 @@ def test_a_line_that_is_no_requirement_is_refused(tmp_path_factory: pytest.TempP
 def test_every_choice_names_tests_that_there_are() -> None:
     rows = [line for line in CHOICES.read_text(encoding="utf-8").splitlines() if line.startswith("| §")]
     assert len(rows) > 50
-    names = {path: {function.name for function in test_functions(ROOT / path)} for path in set(paths(rows))}
+    names = {path: {function.name for function in read_tests(ROOT / path)} for path in set(paths(rows))}
     for row in rows:
         found = TEST.findall(row.split("|")[-2])
         assert found, f"without a test: {row}"
