@@ -7,6 +7,7 @@ why this client cannot break it, whatever it is passed and whatever it receives.
 """
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -97,11 +98,22 @@ def is_broken(function: ast.FunctionDef) -> bool:
     return any([ast.unparse(decorator).startswith("pytest.mark.xfail") for decorator in function.decorator_list])
 
 
+@functools.cache
+def read_marked() -> tuple[tuple[str, tuple[str, ...], bool], ...]:
+    """Every test that names requirements: its name, what it names, whether it is known to fail."""
+    marked: list[tuple[str, tuple[str, ...], bool]] = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        if "@pytest.mark.rfc(" in path.read_text(encoding="utf-8"):
+            for function in read_tests(path):
+                name = f"{path.relative_to(ROOT).as_posix()}::{function.name}"
+                marked.append((name, tuple(marks(function)), is_broken(function)))
+    return tuple(marked)
+
+
 def find_tests(broken: bool = False) -> dict[str, list[str]]:
     """The tests of each requirement, by its id; or those of them that are known to fail."""
     found: dict[str, list[str]] = {}
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for function in read_tests(path):
-            for id in marks(function) if is_broken(function) == broken else ():
-                found.setdefault(id, []).append(f"{path.relative_to(ROOT).as_posix()}::{function.name}")
+    for name, ids, fails in read_marked():
+        for id in ids if fails == broken else ():
+            found.setdefault(id, []).append(name)
     return found
