@@ -368,40 +368,6 @@ def test_a_promise_on_a_stream_that_is_over_is_refused(ending: bytes) -> None:
     assert (out, events) == (wire.rst_stream(2, wire.REFUSED_STREAM), [])
 
 
-def test_a_ping_after_some_silence_while_a_request_waits() -> None:
-    """RFC 9113 §6.7, §8.7: "a way for a client to easily test a connection"."""
-    conn = get(start(settings=core.Settings(keepalive=30.0)))
-    assert core.next_timeout(conn) <= 30.0
-    conn, out, _ = core.handle_timeout(conn, 30.0)
-    assert wire.kinds(out) == [(wire.PING, 0)]
-    conn, _, events = core.handle_timeout(conn, 40.0)
-    assert core.is_closed(conn)
-    quiet = get(start(settings=core.Settings(keepalive=None)))
-    assert core.handle_timeout(quiet, 59.0)[1] == b""
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        *(wire.ping(), wire.settings(), wire.priority(1), wire.frame(0x77), wire.window_update(0, 1)),
-        *(wire.data_frame(1), wire.rst_stream(3, 0), wire.headers_frame(3, OK)),
-        wire.headers_frame(1, wire.literal(b":status", b"103")),
-    ],
-    ids=["PING", "SETTINGS", "PRIORITY", "unknown", "WINDOW_UPDATE", "DATA", "RST_STREAM", "HEADERS", "interim"],
-)
-def test_frames_that_bring_nothing_forward_are_limited(data: bytes) -> None:
-    """RFC 9113 §10.5: "An endpoint MAY treat activity that is suspicious as a connection error … ENHANCE_YOUR_CALM"."""
-    conn = get(start(), 2)
-    if data != wire.headers_frame(1, wire.literal(b":status", b"103")):
-        conn, _, _ = core.receive(conn, wire.headers_frame(1, OK), 0.0)
-    conn, _, _ = core.cancel(conn, 3, 0.0)
-    taken, _, _ = core.receive(conn, data * 990, 0.0)
-    assert not core.is_closed(taken)
-    assert not core.is_closed(core.receive(taken, data * 90, 10.0)[0]), "a hundred are free again"
-    _, out, _ = core.receive(taken, data * 20, 0.0)
-    assert wire.parse(out)[-1] == wire.parse(wire.goaway(0, wire.ENHANCE_YOUR_CALM))[0]
-
-
 def test_cookies_go_out_as_they_are_given() -> None:
     """RFC 9113 §8.2.3: they "MAY be split"; several may be given, too."""
     for fields in (((b"cookie", b"a=b; c=d"),), ((b"cookie", b"a=b"), (b"cookie", b"c=d"))):
