@@ -1,4 +1,4 @@
-"""`Connection` against nginx, nghttpd, Apache and Node.js: HTTP/1.1, h2 over TLS with a private CA, and h2c."""
+"""`Connection` against real servers: HTTP/1.1, h2 over TLS with a private CA, and h2c."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.server
 # server, key of its url, protocol that we ask for
 WAYS = [
     (name, key, protocol)
-    for name in ("nginx", "apache", "node")
+    for name in ("nginx", "apache", "node", "h2o", "haproxy", "hypercorn")
     for key, protocol in (("http1", "http/1.1"), ("https", "http/1.1"), ("https", "h2"), ("h2c", "h2"))
 ] + [("nghttpd", "https", "h2"), ("nghttpd", "h2c", "h2")]
 ECHO = [way for way in WAYS if way[0] != "nghttpd"]

@@ -31,10 +31,11 @@ does not have is a 404. Its TLS port offers h2 alone by ALPN.
 """
 
 from tests.servers.process import MissingServer, Server, StartError, find_binary
-from tests.servers.real import apache, nghttpd, nginx, node
+from tests.servers.real import BODY_LIMIT, apache, h2o, haproxy, hypercorn, nghttpd, nginx, node
 from tests.servers.site import LARGE_SIZE, MEDIUM_SIZE, SMALL, PrivateCa, large_sha256, medium_sha256, write_docroot
 
 __all__ = [
+    "BODY_LIMIT",
     "LARGE_SIZE",
     "MEDIUM_SIZE",
     "SMALL",
@@ -44,6 +45,9 @@ __all__ = [
     "StartError",
     "apache",
     "find_binary",
+    "h2o",
+    "haproxy",
+    "hypercorn",
     "large_sha256",
     "medium_sha256",
     "nghttpd",
