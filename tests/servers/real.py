@@ -154,7 +154,7 @@ listen: { host: @host@, port: @h2c@ }
 listen:
   host: @host@
   port: @https@
-  ssl: { certificate-file: @cert@, key-file: @key@, neverbleed: OFF }
+  ssl: { certificate-file: @cert@, key-file: @key@, neverbleed: OFF, ocsp-update-interval: 0 }
 hosts:
   localhost:
     paths:
@@ -166,10 +166,8 @@ hosts:
       /status/304: { mruby.handler: "Proc.new { [304, {}, []] }" }
       /unique:
         mruby.handler: |
-          count = 0
           Proc.new do
-            count += 1
-            mark = "#{count}-#{rand(2 ** 30)}"
+            mark = "#{Time.now.to_f}-#{rand(2 ** 30)}"
             fields = { "content-type" => "text/plain", "x-request-id" => mark, "x-trace" => mark, "etag" => mark.inspect }
             [200, fields, ["unique\\n"]]
           end
@@ -322,9 +320,7 @@ def node(directory: Path, docroot: Path, ca: PrivateCa) -> Iterator[Server]:
 
 
 @contextmanager
-def h2o(
-    directory: Path, docroot: Path, ca: PrivateCa, backend: Server, body_limit: int = 2**30
-) -> Iterator[Server]:
+def h2o(directory: Path, docroot: Path, ca: PrivateCa, backend: Server, body_limit: int = 2**30) -> Iterator[Server]:
     """h2o with static files and a few mruby handlers; ``backend`` answers what it cannot. Every port speaks HTTP/2."""
     binary = find_binary("h2o", "h2o")
     config, pid_file, log_file = directory / "h2o.yaml", directory / "h2o.pid", directory / "h2o.log"
