@@ -95,6 +95,14 @@ async def slow(scope: Message, receive: Receive, send: Send) -> None:
     await answer(send, 200, b"slow\n")
 
 
+async def drip(scope: Message, receive: Receive, send: Send) -> None:
+    """The beginning of a response, and after a while the rest."""
+    await start(send, 200, {"content-length": "10"})
+    await send({"type": "http.response.body", "body": b"drip ", "more_body": True})
+    await asyncio.sleep(int(scope["query_string"].removeprefix(b"ms=")) / 1000)
+    await send({"type": "http.response.body", "body": b"drop\n"})
+
+
 async def never(scope: Message, receive: Receive, send: Send) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -154,6 +162,7 @@ ROUTES: dict[str, Route] = {
     "GET /status/204": no_content,
     "GET /status/304": no_content,
     "GET /slow": slow,
+    "GET /drip": drip,
     "GET /never": never,
     "POST /echo": echo,
     "POST /upload": upload,

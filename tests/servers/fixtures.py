@@ -1,7 +1,7 @@
 """Fixtures: the real servers, one of each per test session, and what they serve (``conftest.py`` shows them).
 
-``nginx``, ``nghttpd``, ``apache``, ``node``, ``h2o``, ``haproxy`` and ``hypercorn`` yield a ``servers.Server``; a server whose program is missing is a
-skip that says which package has it, and a failure where the environment says ``CI=true``.
+Those that are named like a server yield a ``servers.Server``; a server whose program is missing is a skip that says
+which package has it, and a failure where the environment says ``CI=true``.
 """
 
 import os

@@ -105,11 +105,17 @@ function push(request, response, query) {
   send(response, 200, {}, 'push\n');
 }
 
-// HTTP/2 only: GOAWAY, then the response after a while.
+// The beginning of a response, and after a while the rest.
+function drip(request, response, query) {
+  response.writeHead(200, { 'content-type': 'text/plain', 'content-length': 10 });
+  response.write('drip ');
+  setTimeout(() => response.end('drop\n'), Number(query.get('ms')));
+}
+
+// HTTP/2 only: GOAWAY, with this stream as the last if there is a code, then the response after a while.
 function goAway(request, response, query) {
-  const code = Number(query.get('code'));
-  if (code) {
-    request.stream.session.goaway(code, request.stream.id);
+  if (query.has('code')) {
+    request.stream.session.goaway(Number(query.get('code')), request.stream.id);
   } else {
     request.stream.session.close();
   }
@@ -136,6 +142,7 @@ const ROUTES = {
   'GET /early-hints': (request, response) => sendEarlyHints(response),
   'POST /limited': (request, response) => send(response, 413, {}, 'too much\n'), // its content is not read
   'GET /push': push,
+  'GET /drip': drip,
   'GET /goaway': goAway,
 };
 

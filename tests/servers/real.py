@@ -17,9 +17,9 @@ APACHE_MODULES = Path("/usr/lib/apache2/modules")
 MAX_STREAMS = 128
 BODY_LIMIT = 1024  # of /limited: content longer than that is refused with 413
 # Routes that these servers cannot answer by themselves.
-NGINX_PROXIED = "echo|upload|slow|chunked|trailers|early-hints"
-APACHE_PROXIED = "echo|upload|limited|slow|chunked|unique|status/204|status/304|trailers|early-hints"
-H2O_PROXIED = ("echo", "upload", "slow", "chunked", "trailers", "early-hints", "chat")
+NGINX_PROXIED = "echo|upload|slow|drip|chunked|trailers|early-hints"
+APACHE_PROXIED = "echo|upload|slow|drip|chunked|unique|status/204|status/304|trailers|early-hints"
+H2O_PROXIED = ("echo", "upload", "slow", "drip", "chunked", "trailers", "early-hints", "chat")
 
 NGINX_CONF = """
 daemon off;
@@ -71,7 +71,7 @@ http {
         location ~ ^/(@proxied@)$ { proxy_pass http://node; }
         location = /limited {
             client_max_body_size @body_limit@;
-            proxy_pass http://node;
+            proxy_pass http://node/upload;
         }
         location = /chat {
             proxy_set_header Connection upgrade;
@@ -112,6 +112,8 @@ DocumentRoot "@docroot@"
 <Location "/small">
     ForceType text/plain
 </Location>
+# Its limit is not for what it passes on; a POST to a file is read, and answered with the file.
+Alias "/limited" "@docroot@/small"
 <Location "/limited">
     LimitRequestBody @body_limit@
 </Location>
@@ -204,6 +206,7 @@ insecure_bind = ["@host@:@http1@", "@host@:@h2c@"]
 certfile = "@cert@"
 keyfile = "@key@"
 workers = 0
+graceful_timeout = 1
 keep_alive_timeout = 3600
 keep_alive_max_requests = 1000000000
 h2_max_concurrent_streams = @max_streams@
