@@ -119,9 +119,9 @@ Alias "/limited" "@docroot@/small"
 </Location>
 # In a 103 where H2EarlyHints says so, and pushed to who allows it.
 H2EarlyHints on
+Alias "/push" "@docroot@/small"
 <Location "/push">
     H2PushResource "/small"
-    RedirectMatch 204 .
 </Location>
 H2WebSockets on
 ProxyPass "/chat" "http://@backend@/chat" upgrade=websocket
