@@ -251,6 +251,36 @@ def test_pipeline(way: Way) -> None:
         settle(connection)
 
 
+@pytest.mark.parametrize("way", [("nginx", "http1", "http/1.1")], indirect=True, ids="-".join)
+def test_pipeline_is_cut(
+    way: Way, tmp_path: Path, large_file: Path, private_ca: servers.PrivateCa, node: servers.Server
+) -> None:
+    """The server says `connection: close` in the midst of it: what comes after that fails (RFC 9112 §9.3.2)."""
+    with (
+        servers.nginx(tmp_path, large_file.parent, private_ca, node, keepalive_requests=3) as server,
+        Way(server, way.key, way.protocol).dial(core.Settings(pipeline=8)) as connection,
+    ):
+        with connection.cork():
+            refs = [connection.request("GET", "/small") for _ in range(5)]
+        for ref in refs[:3]:
+            assert connection.response(ref).content == servers.SMALL
+        for ref in refs[3:]:
+            with pytest.raises(calamint.ReadError, match="closed with the response to request 3"):
+                connection.response(ref)
+        assert connection.is_closed
+
+
+@pytest.mark.parametrize("way", ways(FULL, "h2"), indirect=True, ids="-".join)
+def test_keepalive(way: Way) -> None:
+    """A PING goes out while a response is awaited in silence, and its answer keeps the connection."""
+    with way.dial(core.Settings(keepalive=0.05)) as connection:
+        ref = connection.request("GET", "/slow?ms=300")
+        events = list(connection.events())
+        assert len([event for event in events if isinstance(event, core.PingAcknowledged)]) == 1
+        assert content(events, ref) == b"slow\n"
+        settle(connection)
+
+
 def pushed(connection: calamint.Connection, path: str) -> tuple[list[core.Event], list[core.PushPromised]]:
     """All that comes of a request, and what was promised."""
     connection.request("GET", path)
@@ -288,6 +318,23 @@ def test_pushes_above_the_limit(way: Way) -> None:
         assert len(promises) == 2
         for promise in promises:
             assert len(content(events, promise.promised)) == servers.MEDIUM_SIZE
+        assert connection.response(connection.request("GET", "/small")).content == servers.SMALL
+        settle(connection)
+
+
+@pytest.mark.parametrize("way", ways(["node"], "h2"), indirect=True, ids="-".join)
+def test_push_is_cancelled(way: Way) -> None:
+    """Those that nobody wants are reset (RFC 9113 §8.4.2), and the rest goes on."""
+    with way.dial(core.Settings(max_pushes=4)) as connection:
+        ref = connection.request("GET", "/push?path=/large&path=/never&path=/small")
+        events: list[core.Event] = []
+        while len(promises := [event for event in events if isinstance(event, core.PushPromised)]) < 3:
+            events += connection.receive(20)
+        for promise in promises[:2]:
+            connection.cancel(promise.promised)
+        events += connection.events()
+        assert content(events, ref) == b"push\n"
+        assert content(events, promises[2].promised) == servers.SMALL
         assert connection.response(connection.request("GET", "/small")).content == servers.SMALL
         settle(connection)
 

@@ -19,6 +19,7 @@ EARLY_HINTS = [*ways(["node", "haproxy", "apache"]), *ways(["hypercorn"], "h2"),
 NEVER_100 = ways(["nginx", "h2o", "hypercorn"], "h2")  # neither does RFC 9110 §10.1.1 ask that of them
 SAYS_100 = [way for way in ways([*FULL, "nghttpd"]) if way not in NEVER_100]
 BODY = bytes(range(256)) * 200
+PIECE, PIECES = b"x" * 65536, 64
 
 
 @pytest.mark.parametrize("way", RESPONSE_TRAILERS, indirect=True, ids="-".join)
@@ -98,6 +99,30 @@ def test_expect_is_refused(way: Way) -> None:
         response = connection.response(connection.request("POST", "/limited", fields, BODY, timeout=20, clocks=clocks))
         assert (response.status, response.interim) == (413, [])
         assert BODY[:64] not in b"".join(sent)
+        if way.protocol == "h2":
+            assert connection.response(connection.request("GET", "/small")).content == servers.SMALL
+            settle(connection)
+
+
+@pytest.mark.parametrize("way", SAYS_100, indirect=True, ids="-".join)
+def test_expect_with_content_that_comes_later(way: Way) -> None:
+    """What is given in pieces waits as well, and what is given after the 100 does not."""
+    with way.dial() as connection:
+        ref = connection.request(
+            "POST",
+            "/echo",
+            {"expect": "100-continue"},
+            b"first ",
+            end=False,
+            timeout=20,
+            clocks=core.Clocks(expect=None),
+        )
+        interim = connection.receive(20)
+        assert [type(event) for event in interim] == [core.InterimReceived]
+        connection.send_data(ref, b"second ")
+        connection.send_data(ref, b"third", end=True)
+        assert connection.response(ref).content == b"first second third"
+        settle(connection)
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +144,25 @@ REFUSED = [*ways(["nginx", "node", "haproxy"]), *ways(["apache", "small_h2o", "h
 
 
 @pytest.mark.parametrize("way", REFUSED, indirect=True, ids="-".join)
-@pytest.mark.parametrize("known", [True, False], ids=["length", "pieces"])
-def test_content_too_large(way: Way, known: bool) -> None:
+def test_content_too_large(way: Way) -> None:
     """A 413 while content is going out is a response, not a failure (RFC 9113 §8.1, RFC 9112 §9.3)."""
-    if way.server.name == "haproxy" and not known:
-        pytest.skip("its rule looks at content-length alone")
-    piece, count = b"x" * 65536, 64
-    fields = {"content-length": str(len(piece) * count)} if known else {}
+    upload_too_much(way, {"content-length": str(PIECES * len(PIECE))})
+
+
+# HAProxy's rule looks at content-length alone.
+@pytest.mark.parametrize("way", [way for way in REFUSED if way[0] != "haproxy"], indirect=True, ids="-".join)
+def test_content_of_unknown_length_too_large(way: Way) -> None:
+    """The same where the server finds out only when it comes."""
+    upload_too_much(way, {})
+
+
+def upload_too_much(way: Way, fields: dict[str, str]) -> None:
+    """An upload above the limit, in pieces; the connection goes on if it is HTTP/2."""
     with way.dial() as connection:
         path = "/upload" if way.server.name == "h2o" else "/limited"
         ref = connection.request("POST", path, fields, end=False)
-        for number in range(count):
-            if not connection.send_data(ref, piece, end=number == count - 1):
+        for number in range(PIECES):
+            if not connection.send_data(ref, PIECE, end=number == PIECES - 1):
                 break
         assert connection.response(ref).status == 413
         if way.protocol == "h2":

@@ -50,6 +50,41 @@ def test_connect(way: Way) -> None:
         assert len(loop.content(ref, 100_011)) == 100_011
 
 
+@pytest.mark.parametrize("way", TUNNELS, indirect=True, ids="-".join)
+def test_much_through_a_tunnel(way: Way) -> None:
+    """8 MiB there and back, through `calamint.connect`: no more of it waits than windows and budgets allow."""
+    piece, count = bytes(range(256)) * 256, 128
+    with way.dial() as connection:
+        ref = connection.request("CONNECT", "echo:1", end=False)
+        received = bytearray()
+
+        def take(timeout: float) -> None:
+            for event in connection.receive(timeout):
+                assert not isinstance(event, core.RequestFailed | core.ResponseEnded), event
+                received.extend(event.data if isinstance(event, core.DataReceived) else b"")
+
+        for _ in range(count):
+            assert connection.send_data(ref, piece)
+            take(0)
+        while len(received) < len(piece) * count:
+            take(20)
+        assert received == piece * count
+        connection.cancel(ref)
+        assert connection.is_closed == (way.protocol == "http/1.1")
+
+
+@pytest.mark.parametrize("way", TUNNELS, indirect=True, ids="-".join)
+def test_deadline_of_a_tunnel(way: Way) -> None:
+    """It is the whole request's, a tunnel's too; the clocks for silence are not (RFC 9110 §9.3.6)."""
+    with way.dial() as connection:
+        clocks = core.Clocks(head=0.1, idle=0.1)
+        ref = connection.request("CONNECT", "echo:1", end=False, timeout=0.5, clocks=clocks)
+        events = list(connection.events())
+        assert core.Upgraded(ref) in events
+        failures = [event.failure.kind for event in events if isinstance(event, core.RequestFailed)]
+        assert failures == ["DeadlineExceeded"]
+
+
 @pytest.mark.parametrize("way", ways(["node", "haproxy"], "h2"), indirect=True, ids="-".join)
 def test_connect_ends_on_both_sides(way: Way) -> None:
     """END_STREAM goes through, and comes back; the connection goes on."""
