@@ -1,5 +1,7 @@
 """CONNECT, extended CONNECT and Upgrade against real servers, with the verbs over a socket."""
 
+import time
+
 import pytest
 from wsproto.connection import Connection as WebSocket
 from wsproto.connection import ConnectionState, ConnectionType
@@ -98,6 +100,30 @@ def test_connect_ends_on_both_sides(way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", TUNNELS, indirect=True, ids="-".join)
+def test_peer_ends_the_tunnel(way: Way) -> None:
+    """What it said before arrives, and then the request is over, in order."""
+    with way.dial() as connection:
+        ref = connection.request("CONNECT", "bye:1", end=False, timeout=20)
+        events = list(connection.events())
+        assert b"".join([event.data for event in events if isinstance(event, core.DataReceived)]) == b"bye"
+        assert core.ResponseEnded(ref) in events
+        assert not any(isinstance(event, core.RequestFailed) for event in events)
+
+
+@pytest.mark.parametrize(
+    "way", [(name, "http1", "http/1.1") for name in ("node", "haproxy")], indirect=True, ids="-".join
+)
+def test_our_end_of_the_tunnel(way: Way) -> None:
+    """`end` ends our side of it, which the other side sees: it ends too, instead of waiting for more."""
+    with way.dial() as connection:
+        ref = connection.request("CONNECT", "echo:1", end=False, timeout=2)
+        connection.send_data(ref, b"bye", end=True)
+        events = list(connection.events())
+        assert b"".join([event.data for event in events if isinstance(event, core.DataReceived)]) == b"bye"
+        assert core.ResponseEnded(ref) in events
+
+
+@pytest.mark.parametrize("way", TUNNELS, indirect=True, ids="-".join)
 def test_connect_is_refused(way: Way) -> None:
     """Any other final status is a response like others; what waited for the tunnel is dropped."""
     with way.loop() as loop:
@@ -133,11 +159,13 @@ def test_websocket_by_upgrade(way: Way) -> None:
         assert (head.status, names[b"sec-websocket-accept"]) == (101, ACCEPT)
         loop.until(core.Upgraded, ref)
         chat(loop, ref)
+        loop.until(core.ResponseEnded, ref)  # the server closes first (RFC 6455 §7.1.1)
+        assert core.is_closed(loop.value)
 
 
-@pytest.mark.parametrize("way", ways(["nginx", "h2o", "apache"], "http/1.1"), indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", ways(["nginx", "apache"], "http/1.1"), indirect=True, ids="-".join)
 def test_upgrade_is_not_taken(way: Way) -> None:
-    """A server may answer as if nothing had been asked, and the connection goes on (RFC 9110 §7.8)."""
+    """A server may answer as if nothing had been asked, and the connection goes on (RFC 9110 §7.8); h2o ends it."""
     with way.loop() as loop:
         ref = loop.request("GET", "/small", ECHO)
         assert loop.until(core.ResponseReceived, ref).status == 200
@@ -162,10 +190,24 @@ def test_websocket_by_extended_connect(way: Way) -> None:
 
 @pytest.mark.parametrize("way", ways(["node", "haproxy"], "h2"), indirect=True, ids="-".join)
 def test_websocket_ends_its_stream(way: Way) -> None:
-    """After the closing handshake node ends the stream, and its slot is free (hypercorn and Apache leave that to us)."""
+    """After the closing handshake node ends the stream, and its slot is free."""
     with way.loop() as loop:
         ref = loop.request("CONNECT", "/chat", (VERSION,), end=False, protocol="websocket")
         loop.until(core.Upgraded, ref)
         chat(loop, ref)
         loop.until(core.ResponseEnded, ref)
         assert core.in_flight(loop.value) == 0
+
+
+@pytest.mark.parametrize("way", ways(["apache", "hypercorn"], "h2"), indirect=True, ids="-".join)
+def test_websocket_is_cancelled(way: Way) -> None:
+    """These leave the stream open after the closing handshake: what ends it is RST_STREAM, and the connection goes on."""
+    with way.loop() as loop:
+        ref = loop.request("CONNECT", "/chat", (VERSION,), end=False, protocol="websocket")
+        loop.until(core.Upgraded, ref)
+        chat(loop, ref)
+        loop.put(*core.cancel(loop.value, ref, time.monotonic()))
+        assert core.in_flight(loop.value) == 0
+        other = loop.request("GET", "/small")
+        loop.until(core.ResponseEnded, other)
+        assert loop.received(other) == b"hello"

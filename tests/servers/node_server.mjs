@@ -165,7 +165,7 @@ function handleExpect(request, response) {
   handle(request, response);
 }
 
-// CONNECT: to the authority "echo:1" a tunnel that echoes; to any other a refusal. Also `:protocol` websocket (RFC 8441).
+// CONNECT: to the authority "echo:1" a tunnel that echoes, to "bye:1" one that ends at once; to any other a refusal. Also `:protocol` websocket (RFC 8441).
 function handleConnect(request, response, head) {
   if (request.httpVersionMajor === 1) {
     const socket = response;
@@ -174,6 +174,8 @@ function handleConnect(request, response, head) {
       socket.write('HTTP/1.1 200 OK\r\n\r\n');
       socket.write(head);
       socket.pipe(socket);
+    } else if (request.url === 'bye:1') {
+      socket.end('HTTP/1.1 200 OK\r\n\r\nbye');
     } else {
       socket.end('HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno');
     }
@@ -183,6 +185,8 @@ function handleConnect(request, response, head) {
   } else if (request.authority === 'echo:1') {
     response.writeHead(200);
     request.pipe(response);
+  } else if (request.authority === 'bye:1') {
+    response.end('bye');
   } else {
     send(response, 403, {}, 'no');
   }
