@@ -1,6 +1,7 @@
 """What happens to a connection as a whole, against real servers: its orderly end, push, pipelining, PING, SETTINGS, priority."""
 
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ import pytest
 
 import calamint
 from calamint import core
+from calamint.net.sync import is_end
 from tests import servers
-from tests.net.live import FULL, Way, settle, ways
+from tests.net.live import FULL, Loop, Way, settle, ways
 
 pytestmark = pytest.mark.server
 
@@ -347,3 +349,59 @@ def test_no_push_unless_allowed(way: Way) -> None:
         assert promises == []
         assert isinstance(events[-1], core.ResponseEnded)
         settle(connection)
+
+
+def act(loop: Loop, source: random.Random, sent: dict[int, bytes], tables: tuple[int, ...]) -> None:
+    """One step of the mixture: a request, or something that must not disturb the others."""
+    now = time.monotonic()
+    live = [ref for ref in sent if core.is_live(loop.value, ref)]
+    choice = source.choice("rrrrpuucgosPW" if live else "r")
+    if choice == "r" and core.capacity(loop.value):
+        sent[loop.request("GET", source.choice(["/small", "/medium"]))] = b""
+    elif choice == "u" and core.capacity(loop.value):
+        body = source.randbytes(source.randrange(1, 40_000))
+        value, data, ref = core.request(loop.value, "POST", "/echo", (), body[:1000], now, end=False)
+        loop.put(value, data)
+        loop.send(ref, body[1000:], end=True)
+        sent[ref] = body
+    elif choice == "c":
+        loop.put(*core.cancel(loop.value, source.choice(live), now))
+    elif choice == "g":
+        loop.put(*core.grow_window(loop.value, source.choice(live), source.randrange(1, 2**21), now))
+    elif choice == "o":
+        loop.put(*core.prioritize(loop.value, source.choice(live), source.randrange(8), source.random() < 0.5, now))
+    elif choice == "s":
+        window, table, frame = source.choice([5000, 2**16, 2**21]), source.choice(tables), source.choice([2**14, 2**16])
+        settings = core.Settings(stream_window=window, header_table_size=table, max_frame_size=frame)
+        loop.put(*core.put_settings(loop.value, settings, now))
+    elif choice == "P":
+        loop.put(*core.ping(loop.value, now))
+    elif choice == "W" and live:
+        loop.turn()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("way", [way for way in HTTP2 if way[1] == "h2c"], indirect=True, ids="-".join)
+def test_mixture(way: Way, seed: int) -> None:
+    """Requests, uploads, cancels, PINGs, settings and priorities in an order of chance: each request ends once, and right."""
+    source = random.Random(seed)
+    tables = (4096,) if way.server.name == "h2o" else (0, 200, 4096)  # h2o does not follow
+    sent: dict[int, bytes] = {}
+    with way.loop() as loop:
+        for _ in range(400):
+            act(loop, source, sent, tables)
+        while core.in_flight(loop.value):
+            loop.turn()
+        for ref, body in sent.items():
+            ends = [event for event in loop.events if is_end(event, ref)]
+            assert len(ends) == 1
+            if isinstance(ends[0], core.ResponseEnded):
+                expected = (len(body),) if body else (len(servers.SMALL), servers.MEDIUM_SIZE)
+                assert len(loop.received(ref)) in expected
+                assert not body or loop.received(ref) == body
+            else:
+                assert isinstance(ends[0], core.RequestFailed)
+                assert ends[0].failure.message.endswith("cancelled by its caller")
+        loop.round_trip()
+        snapshot = core.snapshot(loop.value, time.monotonic())
+        assert snapshot.requests == snapshot.unconfirmed == snapshot.unsent == ()
