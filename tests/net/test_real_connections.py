@@ -380,12 +380,19 @@ def act(loop: Loop, source: random.Random, sent: dict[int, bytes], tables: tuple
         loop.turn()
 
 
+def is_resigned(failure: core.Failure) -> bool:
+    """Node.js, when it is busy, sends all of the content and then RST_STREAM(NO_ERROR) in the place of END_STREAM."""
+    return failure.kind == "StreamReset" and failure.code == 0
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("way", [way for way in HTTP2 if way[1] == "h2c"], indirect=True, ids="-".join)
 def test_mixture(way: Way, seed: int) -> None:
     """Requests, uploads, cancels, PINGs, settings and priorities in an order of chance: each request ends once, and right."""
     source = random.Random(seed)
-    tables = (4096,) if way.server.name == "h2o" else (0, 200, 4096)  # h2o does not follow
+    sizes = (len(servers.SMALL), servers.MEDIUM_SIZE)
+    # h2o does not follow, and hypercorn's encoder announces each of several changes, where two are allowed.
+    tables = (4096,) if way.server.name in ("h2o", "hypercorn") else (0, 200, 4096)
     sent: dict[int, bytes] = {}
     with way.loop() as loop:
         for _ in range(400):
@@ -395,13 +402,11 @@ def test_mixture(way: Way, seed: int) -> None:
         for ref, body in sent.items():
             ends = [event for event in loop.events if is_end(event, ref)]
             assert len(ends) == 1
-            if isinstance(ends[0], core.ResponseEnded):
-                expected = (len(body),) if body else (len(servers.SMALL), servers.MEDIUM_SIZE)
-                assert len(loop.received(ref)) in expected
-                assert not body or loop.received(ref) == body
-            else:
-                assert isinstance(ends[0], core.RequestFailed)
+            complete = loop.received(ref) == body if body else len(loop.received(ref)) in sizes
+            if isinstance(ends[0], core.RequestFailed) and not (complete and is_resigned(ends[0].failure)):
                 assert ends[0].failure.message.endswith("cancelled by its caller")
+            else:
+                assert complete
         loop.round_trip()
         snapshot = core.snapshot(loop.value, time.monotonic())
         assert snapshot.requests == snapshot.unconfirmed == snapshot.unsent == ()
