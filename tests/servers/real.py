@@ -102,7 +102,6 @@ KeepAlive On
 KeepAliveTimeout 3600
 MaxKeepAliveRequests 0
 H2MaxSessionStreams @max_streams@
-H2MaxStreamErrors 1000000
 Listen @host@:@http1@
 Listen @host@:@https@
 Listen @host@:@h2c@
