@@ -58,13 +58,13 @@ def plain(decoded: object) -> Fields:
 
 
 @given(steps=steps)
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_they_decode_what_we_encode(steps: list[Step]) -> None:
     check_encoder(steps)
 
 
 @given(steps=steps)
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_we_decode_what_they_encode(steps: list[Step]) -> None:
     check_decoder(steps)
 
@@ -72,7 +72,7 @@ def test_we_decode_what_they_encode(steps: list[Step]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @given(steps=steps)
-@settings(max_examples=10_000)
+@settings(max_examples=10_000, deadline=None)
 def test_both_ways_for_longer(steps: list[Step]) -> None:
     check_encoder(steps)
     check_decoder(steps)
@@ -201,7 +201,7 @@ def check_mutated(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_both_take_the_same_blocks(data: st.DataObject) -> None:
     check_mutated(data)
 
@@ -209,13 +209,13 @@ def test_both_take_the_same_blocks(data: st.DataObject) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @given(data=st.data())
-@settings(max_examples=20_000)
+@settings(max_examples=20_000, deadline=None)
 def test_both_take_the_same_blocks_for_longer(data: st.DataObject) -> None:
     check_mutated(data)
 
 
 @given(block=st.binary(max_size=60), limit=st.sampled_from(SIZES))
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 def test_both_take_the_same_bytes(block: bytes, limit: int) -> None:
     decoder = Decoder(LARGE)
     decoder.max_allowed_table_size = max(4096, limit)

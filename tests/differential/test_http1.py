@@ -267,13 +267,13 @@ METHODS: Final = ("GET", "GET", "HEAD", "POST")
 
 
 @given(data=messages(), method=st.sampled_from(METHODS))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_h11_reads_the_same(data: bytes, method: str) -> None:
     check_h11(data, method)
 
 
 @given(data=messages())
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_llhttp_reads_the_same(data: bytes) -> None:
     check_llhttp(data)
 
@@ -281,7 +281,7 @@ def test_llhttp_reads_the_same(data: bytes) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @given(data=messages(), method=st.sampled_from(METHODS))
-@settings(max_examples=30_000)
+@settings(max_examples=30_000, deadline=None)
 def test_both_read_the_same_for_longer(data: bytes, method: str) -> None:
     check_h11(data, method)
     check_llhttp(data)

@@ -21,7 +21,7 @@ def test_the_corpus(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=150))
 def test_any_bytes(name: str, data: bytes) -> None:
     TARGETS[name](data)
