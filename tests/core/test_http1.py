@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from calamint.core import http1
+from calamint.core import http1, http1_state
 from calamint.core.errors import AtCapacity, Failure, LocalProtocolError
 from calamint.core.events import (
     ConnectionClosed,
@@ -30,8 +30,17 @@ from calamint.core.events import (
     TrailersReceived,
     WindowOpened,
 )
-from calamint.core.exchange import CLOCKS, LOCAL_RECEIVING, SETTINGS, Clocks, Exchange, Settings
-from calamint.core.http1 import HTTP1Connection
+from calamint.core.exchange import (
+    CLOCKS,
+    LOCAL_AWAITING,
+    LOCAL_RECEIVING,
+    OPEN_RECEIVING,
+    SETTINGS,
+    Clocks,
+    Exchange,
+    Settings,
+)
+from calamint.core.http1_state import HTTP1Connection
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, NEVER, Fields
 
@@ -135,7 +144,7 @@ class Client:
 
     @property
     def is_open(self) -> bool:
-        return self.conn.status == http1.OPEN
+        return self.conn.status == http1_state.OPEN
 
     def keep(self, events: list[Event], out: bytes = b"") -> list[Event]:
         conn = self.conn
@@ -151,7 +160,7 @@ class Client:
             assert isinstance(self.events[-1], ConnectionClosed)
             assert (conn.requests, conn.buffer, conn.left, conn.wake) == ((), b"", 0, INFINITY)
         for record in conn.requests:
-            assert conn.wake <= record.due()  # law 5: wake-ups may be early, never late
+            assert conn.wake <= record.running_clock()[0]  # law 5: wake-ups may be early, never late
         check_order(self.events, [one for one in self.began if one not in [record.ref for record in conn.requests]])
         return events
 
@@ -193,7 +202,10 @@ def broken(events: list[Event], kind: str = "RemoteProtocolError", unprocessed: 
     assert isinstance(failed, RequestFailed)
     assert isinstance(ended, ConnectionClosed)
     message = failed.failure.message
-    assert failed.failure == Failure(kind, -1, message, failed.ref, unprocessed)
+    lost = kind == "ReadError" and unprocessed
+    assert failed.failure == Failure("WriteError" if lost else kind, -1, message, failed.ref, unprocessed)
+    assert message.endswith("; the request had not left") == lost
+    message = message.removesuffix("; the request had not left")
     assert ended.failure == Failure(kind, -1, message)
     return message
 
@@ -238,7 +250,7 @@ def answered(
 def test_a_request_without_content() -> None:
     client = Client()
     assert client.request() == GET
-    assert client.conn.requests[0].state == 3
+    assert client.conn.requests[0].state == LOCAL_AWAITING
     record = client.record
     assert record.sent_at == record.opened_at == 100.0
     assert (record.upload, record.expected, record.status, record.received, record.unread) == (None, -1, 0, 0, 0)
@@ -321,14 +333,14 @@ def test_trailers_that_are_refused(name: bytes) -> None:
 def test_what_may_not_be_sent_leaves_the_value_as_it_was() -> None:
     client = Client()
     for method, target, fields in (
-        *(("GET /", "/", ()), ("CONNECT", "example.org:443", ()), ("GET", "", ()), ("GET", "/ HTTP/1.1\r\n\r\n", ())),
+        *(("GET /", "/", ()), ("CONNECT", "example.org", ()), ("GET", "", ()), ("GET", "/ HTTP/1.1\r\n\r\n", ())),
         *(("GET", "/", ((b"a\r\n", b"b"),)), ("GET", "/", ((b"a", b"b\n"),)), ("GET", "/", ((b"host", b"a\0"),))),
     ):
         with pytest.raises(LocalProtocolError):
             client.request(method, target, fields)
     assert client.out == b""
     client.request()
-    with pytest.raises(AtCapacity, match="request 1 is outstanding, and one is allowed"):
+    with pytest.raises(AtCapacity, match="request 1 is outstanding, 1 allowed at once"):
         client.request()
     client.close()
     with pytest.raises(LocalProtocolError, match="the connection is closed: it takes no new requests"):
@@ -649,7 +661,7 @@ def test_a_response_before_the_content_is_sent() -> None:
         client.request("POST", content=b"x" * 200_000, end=False)
         client.receive(data)
         if data == HELLO[:-1]:
-            assert client.record.state == 2
+            assert client.record.state == OPEN_RECEIVING
             client.flush()
             client.receive(HELLO[-1:])
         assert client.events[-2:] == [ResponseEnded(1), ConnectionClosed(None)]
@@ -660,7 +672,7 @@ def test_a_response_before_the_content_is_sent() -> None:
     client.request("POST", end=False)
     client.receive(HELLO[:-1])
     client.send(b"abc", end=True)
-    assert client.record.state == 4
+    assert client.record.state == LOCAL_RECEIVING
     assert client.receive(HELLO[-1:]) == [DataReceived(1, b"o"), ResponseEnded(1)]
     assert client.is_open
 
@@ -1103,3 +1115,112 @@ def test_whatever_is_passed_is_one_request_or_refused(
     ending = () if more is None else trailers
     assert list(event.headers) == [(name.lower(), value) for name, value in ending]
     assert server.trailing_data[0] == b""
+
+
+# Pipelining, by option of the bare core (§9.3.2)
+
+
+def piped(*methods: str, most: int = 3, now: float = 100.0) -> HTTP1Connection:
+    """A connection with these requests outstanding."""
+    conn, _ = http1.connect(ORIGIN, Settings(pipeline=most), now)
+    for method in methods:
+        conn, _, _ = http1.request(conn, method, "/", (), None, now)
+    return conn
+
+
+def test_requests_are_answered_in_their_order() -> None:
+    conn = piped("GET", "HEAD", "GET")
+    assert http1.capacity(conn) == 0
+    sized = OK + b"Content-Length: 5\r\n\r\n"
+    for data in (
+        (HELLO + sized + HELLO,),
+        (HELLO, sized, HELLO),
+        tuple([b"%c" % byte for byte in HELLO + sized + HELLO]),
+    ):
+        seen, later = list[Event](), conn
+        for piece in data:
+            later, _, events = http1.receive(later, piece, 101.0)
+            seen += events
+        assert [event.ref for event in seen if isinstance(event, ResponseEnded)] == [1, 2, 3]
+        assert b"".join([event.data for event in seen if isinstance(event, DataReceived)]) == b"hellohello"
+        assert (http1.capacity(later), http1.is_draining(later)) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("methods", "room"), [((), 3), (("GET",), 2), (("PUT", "DELETE"), 1), (("POST",), 0), (("GET", "PATCH"), 0)]
+)
+def test_nothing_is_pipelined_after_what_is_not_idempotent(methods: tuple[str, ...], room: int) -> None:
+    """§9.3.2: "a client SHOULD NOT pipeline requests after a non-idempotent method"."""
+    conn = piped(*methods)
+    assert http1.capacity(conn) == room
+    if not room:
+        with pytest.raises(AtCapacity, match=f"request {len(methods)} is outstanding, 3 allowed at once"):
+            http1.request(conn, "GET", "/", (), None, 100.0)
+
+
+def test_nothing_is_pipelined_after_content_that_is_not_complete_or_a_request_that_closes() -> None:
+    conn, _, ref = http1.request(piped(), "PUT", "/", (), None, 100.0, end=False)
+    assert http1.capacity(conn) == 0
+    conn, _ = http1.send_data(conn, ref, b"x", 100.0, end=True)
+    assert http1.capacity(conn) == 2
+    for fields in (((b"Connection", b"close"),), ((b"Connection", b"upgrade"), (b"Upgrade", b"x"))):
+        last, _, _ = http1.request(conn, "GET", "/", fields, None, 100.0)
+        assert (http1.capacity(last), http1.is_draining(last)) == (0, True)
+        with pytest.raises(AtCapacity, match="no slot is free"):
+            http1.request(last, "GET", "/", (), None, 100.0)
+
+
+def test_a_request_that_ends_early_takes_those_behind_it_along() -> None:
+    """Each has an ending of its own, and says which one was the reason."""
+    conn = piped("GET", "GET")
+    for later, _, events in (http1.cancel(conn, 1, 101.0), http1.handle_timeout(conn, 160.0)):
+        first, second, end = events
+        assert isinstance(first, RequestFailed) and first.failure.kind in ("StreamClosed", "ReadTimeout")
+        assert isinstance(second, RequestFailed) and second.failure.kind == "ReadError"
+        assert "since request 1 ended early" in second.failure.message
+        assert isinstance(end, ConnectionClosed)
+        assert http1.is_draining(later)
+
+
+def test_a_response_that_closes_fails_those_behind_it() -> None:
+    _, _, events = http1.receive(piped("GET", "GET"), OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n", 101.0)
+    assert events[1] == ResponseEnded(1)
+    assert isinstance(events[2], RequestFailed) and "closed with the response to request 1" in events[2].failure.message
+
+
+def test_the_clock_of_a_request_begins_with_its_turn() -> None:
+    """Until then it is not its own peer's silence; `total` runs all the time."""
+    conn = piped("GET", "GET")
+    conn, _, _ = http1.request(conn, "GET", "/", (), None, 100.0, deadline=300.0)
+    conn, _, _ = http1.receive(conn, HELLO, 159.0)
+    assert http1.next_timeout(http1.handle_timeout(conn, 160.0)[0]) == 219.0
+    conn, _, events = http1.handle_timeout(conn, 219.0)
+    assert isinstance(events[0], RequestFailed) and "no response head for 60.00 s" in events[0].failure.message
+    late = piped("GET")
+    late, _, _ = http1.request(late, "GET", "/", (), None, 100.0, deadline=110.0)
+    _, _, events = http1.handle_timeout(late, 110.0)
+    assert isinstance(events[1], RequestFailed) and events[1].failure.kind == "DeadlineExceeded"
+
+
+def test_content_that_crawls_over_http1() -> None:
+    """The kernel takes a little now and then: what it took makes room, and `head` begins when the last of it has left."""
+    conn, _ = http1.connect(ORIGIN, Settings(output_budget=1000), 100.0)
+    conn, data, ref = http1.request(conn, "POST", "/", (), bytes(70_000), 100.0)
+    same, out, _ = http1.flush(conn, 110.0, unsent=conn.written)
+    assert (out, same.unflushed, same.flushed_at) == (b"", 65_536, conn.flushed_at), "nothing has moved"
+    conn, out, _ = http1.flush(conn, 150.0, unsent=2000)
+    assert (out, conn.unflushed) == (b"", 2000)
+    conn, _, events = http1.handle_timeout(conn, 200.0)
+    assert events == []
+    conn, out, _ = http1.flush(conn, 205.0, unsent=500)
+    assert out == bytes(70_000 - 65_536)
+    conn, _, _ = http1.flush(conn, 255.0, unsent=10)
+    conn, _, events = http1.handle_timeout(conn, 300.0)
+    assert events == []
+    conn, _, _ = http1.flush(conn, 300.0)
+    opened, _ = http1.connect(ORIGIN, SETTINGS, 100.0)
+    opened, _, _ = http1.request(opened, "POST", "/", (), b"abc", 100.0, end=False)
+    opened, out, _ = http1.flush(opened, 101.0, unsent=1)
+    assert (out, opened.requests[0].sent_at) == (b"", NEVER), "its end is not even given"
+    conn, _, events = http1.handle_timeout(conn, 315.0)
+    assert isinstance(events[0], RequestFailed) and events[0].failure.kind == "ReadTimeout"
