@@ -14,7 +14,7 @@ from tests.core import http2_peer as wire
 
 HTTP1_SETTINGS: Final = (
     core.Settings(max_field_section=400, max_fields=6, output_budget=30_000),
-    core.Settings(max_field_section=2000, max_fields=64, stream_window=1000),
+    core.Settings(max_field_section=2000, max_fields=64, stream_window=1000, pipeline=3),
     core.Settings(),
 )
 HTTP1_PARTS: Final = (
@@ -23,7 +23,7 @@ HTTP1_PARTS: Final = (
     b"HTTP/1.0 200 OK\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 103\r\nLink: </x>\r\n\r\n",
-    b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     b"Content-Length: 5\r\n",
     b"Content-Length: 5, 5\r\n",
     b"Transfer-Encoding: chunked\r\n",
@@ -72,12 +72,10 @@ def step_http1(world: World, source: Source) -> None:
 
 def caller(world: World, what: int) -> bool:
     """What a caller does, and the clock and the transport; False where the number says nothing of that."""
-    verbs = (world.time, world.consume, world.flush, world.send_data, world.cancel, world.end)
-    # An end ends the run: it is one of a hundred things, and not of sixteen.
-    if what >= len(verbs) or (what >= 4 and world.source.byte() % 8):
-        return False
-    verbs[what]()
-    return True
+    verbs = (world.time, world.consume, world.flush, world.send_data, world.rare)
+    if what < len(verbs):
+        verbs[what]()
+    return what < len(verbs)
 
 
 # HTTP/2
@@ -85,7 +83,9 @@ def caller(world: World, what: int) -> bool:
 HTTP2_SETTINGS: Final = (
     core.Settings(stream_window=400, connection_window=65_535, max_streams=6, max_field_section=300, max_fields=6),
     core.Settings(stream_window=20_000, connection_window=100_000, output_budget=1, header_table_size=0),
-    core.Settings(stream_window=65_535, output_budget=20_000, header_table_size=200, max_frame_size=20_000),
+    core.Settings(
+        stream_window=65_535, output_budget=20_000, header_table_size=200, max_frame_size=20_000, max_pushes=2
+    ),
     core.Settings(),
 )
 BLOCKS: Final = (
@@ -109,6 +109,12 @@ BLOCKS: Final = (
     b"",
     b"\xff\xff\xff\xff\x0f",
 )
+PROMISES: Final = (
+    b"\x82\x86\x84" + wire.literals((b":authority", b"localhost:8080")),
+    b"\x83\x86\x84" + wire.literals((b":authority", b"localhost:8080")),
+    b"\x82",
+)
+ENABLE_CONNECT_PROTOCOL: Final = 8
 PAIRS: Final[tuple[tuple[wire.Setting, ...], ...]] = (
     (),
     ((wire.INITIAL_WINDOW_SIZE, 0),),
@@ -118,6 +124,8 @@ PAIRS: Final[tuple[tuple[wire.Setting, ...], ...]] = (
     ((wire.MAX_CONCURRENT_STREAMS, 2), (wire.HEADER_TABLE_SIZE, 0)),
     ((wire.MAX_CONCURRENT_STREAMS, 1000), (wire.HEADER_TABLE_SIZE, 100), (wire.HEADER_TABLE_SIZE, 4096)),
     ((wire.ENABLE_PUSH, 1),),
+    ((ENABLE_CONNECT_PROTOCOL, 1),),
+    ((ENABLE_CONNECT_PROTOCOL, 0), (wire.NO_RFC7540_PRIORITIES, 1)),
     ((wire.MAX_HEADER_LIST_SIZE, 10), (0x55, 7)),
 )
 NUMBERS: Final = (0, 1, 5, 100, 16_384, 65_535, 2**20, wire.MAX_WINDOW - 65_535, wire.MAX_WINDOW)
@@ -180,7 +188,9 @@ def a_frame(world: World, source: Source, kind: int) -> bytes:
         return wire.rst_stream(ref, shape % 15)
     if kind == 10 and shape % 4 == 0:
         return wire.goaway(source.pick((*REFS, *world.refs)), shape % 15, b"debug")
-    return wire.frame(source.byte() % 13, source.byte(), ref, source.take(shape % 40))
+    if kind == 10 and shape % 4 == 1:
+        return wire.push_promise(ref, 2 * (1 + (shape >> 2) % 8), source.pick(PROMISES))
+    return wire.frame(source.byte() % 17, source.byte(), ref, source.take(shape % 40))
 
 
 # HPACK

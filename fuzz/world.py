@@ -11,22 +11,31 @@ from typing import Final, TypeVar
 
 from calamint import core
 from calamint.core.errors import LocalProtocolError
-from calamint.core.events import ConnectionClosed, Event, RequestFailed, WindowOpened
+from calamint.core.events import ConnectionClosed, Event, PushPromised, RequestFailed, Upgraded, WindowOpened
 from calamint.core.http2_state import HTTP2Connection
+from calamint.core.streams import LEAF, all_streams, find_stream
 from calamint.core.value import Fields
-from tests.core.test_properties import Stories, check_slots, joined
+from tests.core import http2_peer as wire
+from tests.core.test_properties import Stories, joined
 
 Item = TypeVar("Item")
 
 ORIGIN: Final = core.Origin("http", "localhost", 8080)
 CLOCKS: Final = core.Clocks(5.0, 3.0, 4.0, 20.0)
 SECONDS: Final = (0.0, 0.001, 0.5, 2.99, 3.0, 5.0, 10.0, 30.0, 61.0, 700.0)
-METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS")
+METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS", "CONNECT", "websocket")  # the last for the extended CONNECT
 FIELDS: Final[tuple[Fields, ...]] = (
     (),
     ((b"x-number", b"1"),),
     ((b"accept", b"*/*"), (b"authorization", b"secret")),
     ((b"content-length", b"3"),),
+    ((b"expect", b"100-continue"),),
+    ((b"connection", b"upgrade"), (b"upgrade", b"websocket")),
+)
+OTHERS: Final = (
+    core.Settings(stream_window=100, connection_window=65_535, max_frame_size=20_000),
+    core.Settings(stream_window=100_000, header_table_size=0, max_field_section=200, max_fields=4),
+    core.Settings(max_pushes=1, keepalive=None),
 )
 CUTS: Final = 48  # an input is not cut more often, so that a run takes a millisecond and not a second
 KEPT: Final = 20_000  # bytes of a pickled connection without content, buffers and requests
@@ -56,6 +65,19 @@ class Source:
         return items[self.byte() % len(items)]
 
 
+class Tale(Stories):
+    """Also of tunnels, which are made right after a head, and of promises."""
+
+    def tell(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Upgraded):
+                assert self.places[event.ref] == 2 and event.ref not in self.over
+            elif isinstance(event, PushPromised):
+                assert event.promised not in self.places and event.promised % 2 == 0
+            else:
+                super().tell([event])
+
+
 class World:
     """One connection of either protocol and its caller."""
 
@@ -64,9 +86,10 @@ class World:
         self.settings = settings
         self.now = 0.0
         self.conn, self.output = core.connect(protocol, ORIGIN, settings, 0.0)
-        self.stories = Stories()
+        self.stories = Tale()
         self.refs: list[int] = []
         self.cut = 1 + source.byte() % 16
+        self.largest = settings.stream_window  # no stream's window is above this
 
     # what is done
 
@@ -90,7 +113,9 @@ class World:
         else:
             assert joined(parts) == joined(events)
             assert written == len(out)
-            names = set(whole.__match_args__) - {"wake"}  # which may be early
+            names = set(whole.__match_args__) - {"wake", "spent"}  # it may be early; and it is a sum of fractions
+            if isinstance(pieces, HTTP2Connection) and isinstance(whole, HTTP2Connection):
+                assert abs(pieces.spent - whole.spent) < 1e-6
             if core.is_closed(whole):
                 names.discard("heard_at")
             same(pieces, whole, sorted(names))
@@ -121,9 +146,16 @@ class World:
         content = (None, b"", b"abc", bytes(70_000))[shape % 4]
         end = bool(shape & 4)
         deadline = self.now + (float("inf"), 7.0)[shape >> 3 & 1]
+        target, protocol = "/", ""
+        if method == "CONNECT":
+            target, content = "localhost:1", None
+        elif method == "websocket":
+            method, protocol, content = "CONNECT", "websocket", None
 
         def verb() -> core.verbs.Step:
-            conn, out, ref = core.request(self.conn, method, "/", fields, content, self.now, end, deadline, CLOCKS)
+            conn, out, ref = core.request(
+                self.conn, method, target, fields, content, self.now, end, deadline, CLOCKS, protocol
+            )
             assert ref not in self.refs, "a ref comes twice"
             self.refs.append(ref)
             return conn, out, []
@@ -157,7 +189,29 @@ class World:
         self.call(lambda: core.cancel(self.conn, ref, self.now))
 
     def flush(self) -> None:
-        self.call(lambda: core.flush(self.conn, self.now))
+        unsent = (0, 0, 0, 5, 10_000)[self.source.byte() % 5]
+        self.call(lambda: core.flush(self.conn, self.now, min(unsent, self.conn.written)))
+
+    def rare(self) -> None:
+        """What a caller does now and then."""
+        what = self.source.byte() % 8
+        if what == 0:
+            self.cancel()
+        elif what == 1:
+            self.end()
+        elif what <= 3:
+            self.call(lambda: (*core.ping(self.conn, self.now), []))
+        elif what <= 5:
+            settings = self.source.pick(OTHERS)
+            self.largest += settings.stream_window
+            self.call(lambda: (*core.put_settings(self.conn, settings, self.now), []))
+        elif what == 6:
+            ref, size = self.ref(), self.source.pick((0, 1000, 500_000))
+            self.largest += size
+            self.call(lambda: (*core.grow_window(self.conn, ref, size, self.now), []))
+        else:
+            ref, urgency = self.ref(), self.source.byte() % 9
+            self.call(lambda: (*core.prioritize(self.conn, ref, urgency, urgency > 4, self.now), []))
 
     def time(self) -> None:
         """Time passes, and the driver comes when it was told to, or too late."""
@@ -184,6 +238,8 @@ class World:
         self.stories.tell(events)
         for event in events:
             assert getattr(event, "ref", 0) in (0, *self.refs), "an event of a request that never was"
+            if isinstance(event, PushPromised):
+                self.refs.append(event.promised)
             if isinstance(event, RequestFailed | ConnectionClosed) and event.failure is not None:
                 assert event.failure.message
         conn = self.conn
@@ -191,28 +247,35 @@ class World:
         assert [ref for ref in self.refs if core.is_live(conn, ref)] == live
         assert core.in_flight(conn) == len(live)
         assert core.is_closed(conn) == self.stories.closed
-        for ref in live:
+        flushed = (conn.flushed, conn.flushed_at)
+        for place, ref in enumerate(live):
             record = core.verbs.find(conn, ref)
-            assert record is not None and core.next_timeout(conn) <= record.due(), "a late wake-up"
+            assert record is not None
+            due, clock = record.running_clock(*flushed)
+            if place and clock != "write" and not isinstance(conn, HTTP2Connection):
+                due = record.deadline  # its turn has not come
+            assert core.next_timeout(conn) <= due, f"a late wake-up for {clock}"
         if isinstance(conn, HTTP2Connection):
-            check_slots(conn)
+            assert wire.parse(out[24:] if out.startswith(wire.CLIENT_PREFACE) else out) is not None
+            check_places(conn, self.largest)
         self.bounded()
 
     def bounded(self) -> None:
         """Law 7: what a peer can make us keep."""
         conn, settings = self.conn, self.settings
-        assert len(conn.buffer) <= max(settings.max_frame_size, settings.max_field_section, 8192) + 16
+        assert len(conn.buffer) <= max(settings.max_frame_size, 20_000, settings.max_field_section) + 16
         if isinstance(conn, HTTP2Connection):
             block = conn.control.block
-            assert block is None or len(block[2]) <= settings.max_field_section + settings.max_frame_size
+            assert block is None or len(block[2]) <= max(settings.max_field_section, 65_536) + 20_000
             assert conn.decoder.size <= conn.decoder.max_size <= max(4096, settings.header_table_size)
+            assert len(conn.control.pushes) <= max(settings.max_pushes, 1)
 
     def finish(self) -> None:
         """The end of every run: each request has ended once, and a closed connection stays closed."""
         waiting = [core.verbs.find(self.conn, ref) for ref in self.refs if core.queued(self.conn, ref)]
         content = sum([len(part) for record in waiting if record and record.upload for part in record.upload.queue])
         kept = len(pickle.dumps(self.conn)) - content - len(self.conn.buffer)
-        assert kept <= KEPT + 1000 * len(self.refs) + self.settings.max_field_section, f"{kept} bytes are kept"
+        assert kept <= KEPT + 1000 * len(self.refs) + 65_536, f"{kept} bytes are kept"
         assert core.snapshot(self.conn, self.now).describe()
         if not core.is_closed(self.conn):
             conn, events = core.closed(self.conn, self.now)
@@ -223,7 +286,34 @@ class World:
         for step in (core.receive(over, b"HTTP/1.1 200 OK\r\n\r\n", later), core.handle_timeout(over, later)):
             assert step == (over, b"", []), "a closed connection woke up"
         assert core.flush(over, later)[2] == core.closed(over, later)[1] == core.close(over, later)[2] == []
-        assert core.next_timeout(over) == float("inf") and core.capacity(over) == 0
+        assert core.next_timeout(over) == float("inf") and core.capacity(over) == 0 and core.is_draining(over)
+
+
+def check_places(conn: HTTP2Connection, largest: int) -> None:
+    """Law 4: each stream is in one place, the slots are their sum, and every index is about streams that are live."""
+    streams, control = all_streams(conn.streams), conn.control
+    refs = [stream.ref for stream in streams]
+    assert (
+        conn.live
+        == len(refs)
+        == len({*refs, *control.unsent, *control.unconfirmed}) - len(control.unsent) - len(control.unconfirmed)
+    )
+    for number, leaf in conn.streams.items():
+        assert leaf and all([ref >> LEAF == number and stream.ref == ref for ref, stream in leaf.items()])
+    assert sorted(control.pushes) == [ref for ref in refs if ref % 2 == 0]
+    used = len(refs) - len(control.pushes) + len(control.unsent) + len(control.unconfirmed)
+    assert core.capacity(conn) == (0 if core.is_draining(conn) else max(0, conn.peer.limit - used))
+    assert len(set(conn.ready)) == len(conn.ready)
+    for ref in conn.ready:
+        stream = find_stream(conn.streams, ref)
+        assert stream is not None and stream.upload is not None
+        assert stream.upload.queued or stream.upload.ending, "ready, and nothing to send"
+    for stream in streams:
+        assert 0 <= stream.unread <= stream.received
+        assert stream.recv_window + stream.credit + stream.unread <= largest
+        assert stream.ref % 2 == 0 or stream.ref < conn.next_ref
+    if core.is_closed(conn):
+        assert (used, conn.live, conn.ready, conn.buffer, conn.partial) == (0, 0, (), b"", None)
 
 
 def same(one: core.Connection, other: core.Connection, names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from calamint.core.events import (
     ResponseEnded,
     ResponseReceived,
     TrailersReceived,
+    Upgraded,
 )
 from calamint.core.exchange import SETTINGS
 from calamint.core.url import Origin
@@ -39,7 +40,8 @@ class Reading(NamedTuple):
 def read_calamint(data: bytes, method: str) -> Reading:
     """By the code under test."""
     conn, _ = http1.connect(Origin("http", "localhost", 80), SETTINGS, 0.0)
-    conn, _, _ = http1.request(conn, method, "/", (), None, 0.0)
+    target = "localhost:80" if method == "CONNECT" else "/"
+    conn, _, _ = http1.request(conn, method, target, (), None, 0.0, method != "CONNECT")
     heads: list[tuple[int, Fields]] = []
     content: list[bytes] = []
     trailers: Fields = ()
@@ -57,7 +59,7 @@ def read_calamint(data: bytes, method: str) -> Reading:
                 trailers = event.fields
             elif isinstance(event, RequestFailed):
                 return Reading(False, tuple(heads), b"".join(content), why=event.failure.message)
-            elif isinstance(event, ResponseEnded):
+            elif isinstance(event, ResponseEnded | Upgraded):
                 taken = place + 1 if place < len(data) else UNTIL_CLOSE
                 return Reading(True, tuple(heads), b"".join(content), trailers, taken)
     raise AssertionError("neither complete nor failed")
@@ -66,14 +68,18 @@ def read_calamint(data: bytes, method: str) -> Reading:
 def read_h11(data: bytes, method: str) -> Reading:
     """By `h11`."""
     conn = h11.Connection(h11.CLIENT)
-    conn.send(h11.Request(method=method, target="/", headers=[("Host", "localhost")]))
+    target = "localhost:80" if method == "CONNECT" else "/"
+    conn.send(h11.Request(method=method, target=target, headers=[("Host", "localhost")]))
     conn.send(h11.EndOfMessage())
     heads: list[tuple[int, Fields]] = []
     content: list[bytes] = []
     try:
         for piece in (data, b""):  # and then the end
             conn.receive_data(piece)
-            while (event := conn.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+            while (event := conn.next_event()) is not h11.NEED_DATA:
+                if event is h11.PAUSED:  # what follows the head is a tunnel's
+                    taken = len(data) - len(conn.trailing_data[0])
+                    return Reading(True, tuple(heads), b"".join(content), (), taken)
                 if isinstance(event, h11.InformationalResponse | h11.Response):
                     heads.append((event.status_code, tuple([(name, value) for name, value in event.headers])))
                 elif isinstance(event, h11.Data):

@@ -263,7 +263,7 @@ def check_llhttp(data: bytes) -> None:
         explain(case, LLHTTP)
 
 
-METHODS: Final = ("GET", "GET", "HEAD", "POST")
+METHODS: Final = ("GET", "GET", "HEAD", "POST", "CONNECT")
 
 
 @given(data=messages(), method=st.sampled_from(METHODS))
