@@ -28,7 +28,8 @@ def start(target: str, options: list[str]) -> None:
 
     with atheris.instrument_imports(include=["calamint.core"]):
         from fuzz.targets import TARGETS
-    atheris.Setup(["fuzz", *options], TARGETS[target])
+    again = f"{sys.executable} -m fuzz {target} --libfuzzer"  # how it starts itself to merge
+    atheris.Setup([again, *options], TARGETS[target])
     atheris.Fuzz()
 
 
@@ -43,8 +44,8 @@ def folders(target: str) -> list[str]:
 def minimise(target: str) -> None:
     """The corpus becomes a small set of inputs, found or there before, that reaches as much as all of them."""
     with tempfile.TemporaryDirectory() as chosen:
-        command = [sys.executable, "-m", "fuzz", target, "--merge-into", chosen]
-        subprocess.run(command, check=True, cwd=HERE.parent)
+        merge = ["-set_cover_merge=1", f"-max_len={MAX_SIZE}", chosen, *folders(target)]
+        subprocess.run([sys.executable, "-m", "fuzz", target, "--libfuzzer", *merge], check=True, cwd=HERE.parent)
         seeds = [path.read_bytes() for path in Path(chosen).iterdir()]
     seeds = sorted(seeds, key=lambda data: (len(data), data))[:MAX_SEEDS]
     corpus = HERE / "corpus" / target
@@ -62,14 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long (default: %(default)s)")
     parser.add_argument("--runs", type=int, help="how many inputs, instead of how long")
     parser.add_argument("--minimise", action="store_true", help="keep the useful inputs that were found as the corpus")
-    parser.add_argument("--merge-into", help=argparse.SUPPRESS)  # what --minimise starts
+    parser.add_argument("--libfuzzer", nargs=argparse.REMAINDER, help="hand all that follows over to libFuzzer")
     options = parser.parse_args(arguments)
     if options.minimise:
         minimise(options.target)
-    elif options.merge_into is not None:
-        start(
-            options.target, ["-set_cover_merge=1", f"-max_len={MAX_SIZE}", options.merge_into, *folders(options.target)]
-        )
+    elif options.libfuzzer is not None:
+        start(options.target, options.libfuzzer)
     elif options.runs is not None:
         fuzz(options.target, f"-runs={options.runs}")
     else:

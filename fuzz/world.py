@@ -14,7 +14,7 @@ from calamint.core.errors import LocalProtocolError
 from calamint.core.events import ConnectionClosed, Event, PushPromised, RequestFailed, Upgraded, WindowOpened
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.streams import LEAF, all_streams, find_stream
-from calamint.core.value import Fields
+from calamint.core.value import NEVER, Fields
 from tests.core import http2_peer as wire
 from tests.core.test_properties import Stories, joined
 
@@ -122,11 +122,10 @@ class World:
         self.note((whole, out, events))
 
     def content_waits(self) -> bool:
-        """Whether content or its end waits in the value: when it leaves depends on the cut."""
-        conn = self.conn
-        if isinstance(conn, HTTP2Connection) and conn.ready:
-            return True
-        return any([core.queued(conn, ref) for ref in self.refs])
+        """Whether content or its end waits in the value, or may be released: when it leaves depends on the cut."""
+        records = [core.verbs.find(self.conn, ref) for ref in self.refs]
+        uploads = [record.upload for record in records if record is not None and record.sent_at == NEVER]
+        return any([upload is not None and (upload.queued or upload.ending) for upload in uploads])
 
     def call(self, verb: Callable[[], core.verbs.Step]) -> None:
         """One verb of the caller: a mistake of theirs changes nothing, and is the only thing that is raised."""
