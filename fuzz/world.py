@@ -12,9 +12,10 @@ from typing import Final, TypeVar
 from calamint import core
 from calamint.core.errors import LocalProtocolError
 from calamint.core.events import ConnectionClosed, Event, PushPromised, RequestFailed, Upgraded, WindowOpened
+from calamint.core.exchange import EXPECTING, TUNNEL
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.streams import LEAF, all_streams, find_stream
-from calamint.core.value import NEVER, Fields
+from calamint.core.value import Fields
 from tests.core import http2_peer as wire
 from tests.core.test_properties import Stories, joined
 
@@ -123,9 +124,13 @@ class World:
 
     def content_waits(self) -> bool:
         """Whether content or its end waits in the value, or may be released: when it leaves depends on the cut."""
-        records = [core.verbs.find(self.conn, ref) for ref in self.refs]
-        uploads = [record.upload for record in records if record is not None and record.sent_at == NEVER]
-        return any([upload is not None and (upload.queued or upload.ending) for upload in uploads])
+        for ref in self.refs:
+            record = core.verbs.find(self.conn, ref)
+            if record is not None and record.upload is not None:
+                is_open = EXPECTING <= record.state <= TUNNEL
+                if record.upload.queued or (record.upload.ending and is_open):
+                    return True
+        return False
 
     def call(self, verb: Callable[[], core.verbs.Step]) -> None:
         """One verb of the caller: a mistake of theirs changes nothing, and is the only thing that is raised."""
