@@ -20,6 +20,7 @@ class Case(NamedTuple):
     data: bytes
     ours: Reading
     theirs: Reading
+    method: str = "GET"
 
     def has(self, pattern: bytes) -> bool:
         """Whether this stands in the response; a line begins and ends at CRLF or LF."""
@@ -93,7 +94,19 @@ SHARED: Final[tuple[Difference[Case], ...]] = (
     ),
 )
 
+TUNNEL: Final = Difference[Case](
+    "framing fields in a 2xx to CONNECT",
+    "RFC 9110 §9.3.6: a client must ignore them; h11 reads them, refuses them, and collapses them",
+    lambda case: (
+        case.method == "CONNECT"
+        and case.ours.complete
+        and 200 <= case.ours.heads[-1][0] < 300
+        and not {b"content-length", b"transfer-encoding"}.isdisjoint([name for name, _ in case.ours.heads[-1][1]])
+    ),
+    RESPONSE + b"Content-Length: 5, 5\r\n\r\n",
+)
 H11: Final[tuple[Difference[Case], ...]] = (
+    TUNNEL,
     *SHARED,
     Difference(
         "transfer-encoding together with content-length",
@@ -233,14 +246,14 @@ def canonical(reading: Reading, data: bytes) -> Reading:
 
 def differ(case: Case) -> bool:
     """Whether they disagree: about whether the response is complete, and if it is about what it says and where it ends."""
-    _, ours, theirs = case
+    ours, theirs = case.ours, case.theirs
     if not ours.complete and not theirs.complete:
         return False
     return canonical(ours, case.data) != canonical(theirs, case.data)
 
 
 def compare_h11(data: bytes, method: str) -> Case:
-    return Case(data, read_calamint(data, method), read_h11(data, method))
+    return Case(data, read_calamint(data, method), read_h11(data, method), method)
 
 
 def compare_llhttp(data: bytes) -> Case:
@@ -289,7 +302,7 @@ def test_both_read_the_same_for_longer(data: bytes, method: str) -> None:
 
 @pytest.mark.parametrize("difference", H11, ids=lambda difference: difference.name)
 def test_every_difference_from_h11_exists(difference: Difference[Case]) -> None:
-    check_example(compare_h11(difference.example, "GET"), difference, H11)
+    check_example(compare_h11(difference.example, "CONNECT" if difference is TUNNEL else "GET"), difference, H11)
 
 
 @pytest.mark.parametrize("difference", LLHTTP, ids=lambda difference: difference.name)
