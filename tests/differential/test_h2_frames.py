@@ -221,6 +221,22 @@ DIFFERENCES: Final[tuple[Difference[Case], ...]] = (
         headers_frame(1, HEAD, end=True) + data_frame(1, b"late"),
     ),
     Difference(
+        "content-lengths that differ",
+        "RFC 9110 §8.6, RFC 9113 §8.1.1: they are invalid, and such a response is malformed",
+        lambda case: case.is_(STREAM, FINE) and "is not one number" in case.ours.why,
+        headers_frame(1, HEAD + b"\x5c\x013\x5c\x016"),
+    ),
+    Difference(
+        "RST_STREAM with NO_ERROR after all that was declared",
+        "RFC 9113 §8.1: a server may reset so once its response is complete; here only END_STREAM is missing, and no content",
+        lambda case: (
+            case.is_(FINE, FINE, RST_STREAM)
+            and case.frame.payload == bytes(4)
+            and case.ours.told == ((case.frame.ref, "ended"),)
+        ),
+        headers_frame(1, b"\x8b") + rst_stream(1, 0),
+    ),
+    Difference(
         "the beginning of a PUSH_PROMISE",
         "RFC 9113 §8.4: its receipt is a connection error where push is off; h2 waits for the rest of its field block",
         lambda case: case.is_(CONNECTION, FINE, PUSH_PROMISE) and not case.frame.flags & END_HEADERS,
