@@ -173,6 +173,7 @@ def ref_of(data: bytes) -> int:
 
 HEAD: Final = b"\x88"
 ALTSVC: Final = 10
+PRIORITY_UPDATE: Final = 16
 DIFFERENCES: Final[tuple[Difference[Case], ...]] = (
     Difference(
         "h2 ends the connection for a stream error",
@@ -235,6 +236,18 @@ DIFFERENCES: Final[tuple[Difference[Case], ...]] = (
             and case.ours.told == ((case.frame.ref, "ended"),)
         ),
         headers_frame(1, b"\x8b") + rst_stream(1, 0),
+    ),
+    Difference(
+        "PRIORITY_UPDATE from a server",
+        "RFC 9218 §7.1: it must be a connection error; h2 does not know the frame",
+        lambda case: case.is_(CONNECTION, FINE, PRIORITY_UPDATE),
+        frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\1u=1"),
+    ),
+    Difference(
+        "te in a response",
+        "RFC 9113 §8.2.2: there it is malformed; h2 takes `trailers` only, and we take any, which is our mistake",
+        lambda case: case.is_(FINE, CONNECTION) and "Invalid value for TE header" in case.theirs.why,
+        headers_frame(1, HEAD + literals((b"te", b"gzip"))),
     ),
     Difference(
         "the beginning of a PUSH_PROMISE",

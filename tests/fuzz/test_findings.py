@@ -74,3 +74,13 @@ def count_calls(requests: int, names: list[str]) -> int:
     finally:
         sys.setprofile(None)
     return calls[0]
+
+
+def test_te_in_a_response_over_http2_is_malformed() -> None:
+    """RFC 9113 §8.2.2: TE is excepted from connection-specific fields in requests only. Found by comparison with h2; with
+    it goes the class "te in a response" of tests/differential/test_h2_frames.py."""
+    conn, _ = core.connect("h2", ORIGIN)
+    conn, _, ref = core.request(conn, "GET", "/", (), None, 0.0)
+    block = b"\x88" + wire.literals((b"te", b"gzip"))
+    conn, _, events = core.receive(conn, wire.settings() + wire.headers_frame(ref, block), 0.0)
+    assert [event.ref for event in events if isinstance(event, core.RequestFailed)] == [ref]
