@@ -251,11 +251,10 @@ class World:
         assert [ref for ref in self.refs if core.is_live(conn, ref)] == live
         assert core.in_flight(conn) == len(live)
         assert core.is_closed(conn) == self.stories.closed
-        flushed = (conn.flushed, conn.flushed_at)
         for place, ref in enumerate(live):
             record = core.verbs.find(conn, ref)
             assert record is not None
-            due, clock = record.running_clock(*flushed)
+            due, clock = record.running_clock(conn.flushed)
             if place and clock != "write" and not isinstance(conn, HTTP2Connection):
                 due = record.deadline  # its turn has not come
             assert core.next_timeout(conn) <= due, f"a late wake-up for {clock}"

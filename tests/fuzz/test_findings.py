@@ -1,4 +1,4 @@
-"""What the fuzzers found, each by its smallest form."""
+"""What the fuzzers and the comparisons found, each by its smallest form."""
 
 import sys
 from types import FrameType
@@ -51,9 +51,9 @@ def test_a_frame_that_costs_nothing_does_not_take_the_budgets_time_away() -> Non
 
 
 def test_settings_cost_the_same_whatever_the_number_of_open_streams() -> None:
-    """Law 7: in one SETTINGS the initial window can rise 1365 times, and each time every stream is looked at."""
+    """Law 7: in one SETTINGS the initial window can rise 1365 times; each stream is looked at once for all of them."""
     calls = [count_calls(requests, "find_stream all_streams overflows".split()) for requests in (10, 80)]
-    assert calls[1] <= 2 * calls[0]
+    assert calls[1] - calls[0] <= 70
 
 
 def count_calls(requests: int, names: list[str]) -> int:
@@ -77,8 +77,7 @@ def count_calls(requests: int, names: list[str]) -> int:
 
 
 def test_te_in_a_response_over_http2_is_malformed() -> None:
-    """RFC 9113 §8.2.2: TE is excepted from connection-specific fields in requests only. Found by comparison with h2; with
-    it goes the class "te in a response" of tests/differential/test_h2_frames.py."""
+    """RFC 9113 §8.2.2: TE is excepted from connection-specific fields in requests only. Found by comparison with h2."""
     conn, _ = core.connect("h2", ORIGIN)
     conn, _, ref = core.request(conn, "GET", "/", (), None, 0.0)
     block = b"\x88" + wire.literals((b"te", b"gzip"))
