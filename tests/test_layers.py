@@ -49,6 +49,7 @@ FLOORS: Final = {
     "calamint.core": 3,
     "calamint.core.explain": 3,
     "calamint.core.pool": 3,
+    "calamint.core.pool_state": 3,
     "calamint.core.record": 3,
     "calamint.core.verbs": 3,
     # I/O and no decisions
@@ -87,7 +88,9 @@ SIDEWAYS: Final = {
     ("calamint.core.http2", "calamint.core.http2_receive"),
     ("calamint.core.http2", "calamint.core.http2_state"),
     ("calamint.core.explain", "calamint.core.verbs"),
+    ("calamint.core.pool", "calamint.core.pool_state"),
     ("calamint.core.pool", "calamint.core.verbs"),
+    ("calamint.core.pool_state", "calamint.core.verbs"),
     ("calamint.core.record", "calamint.core.verbs"),
     ("calamint.core", "calamint.core.explain"),
     ("calamint.core", "calamint.core.pool"),

@@ -1,0 +1,586 @@
+"""Which connection carries which request: the one mutable object of the core, and still without I/O, clock or lock.
+
+A pool holds the only reference to each connection value, so nothing is counted twice: what is free follows from the values
+(`refresh`). A driver calls these verbs under its own lock, with the time, and carries out the actions that come back. A dial
+belongs to the pool and never to the request that asked for it; a request that waits has no slot, and one that has a slot is
+known to its connection.
+"""
+
+from typing import Final
+
+from calamint.core import verbs
+from calamint.core.errors import ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
+from calamint.core.events import (
+    Event,
+    GoAwayReceived,
+    InterimReceived,
+    RequestFailed,
+    ResponseEnded,
+    ResponseReceived,
+)
+from calamint.core.exchange import CLOCKS, Clocks, Settings, check_seconds
+from calamint.core.fields import check_fields, check_method, check_target, find_length
+from calamint.core.http1_state import IDEMPOTENT
+from calamint.core.http2_state import HTTP2Connection
+from calamint.core.pool_state import (
+    DIALS,
+    FAILURES,
+    GOAWAYS,
+    H1,
+    REPLAYS,
+    REQUESTS,
+    Action,
+    Deliver,
+    Dial,
+    Held,
+    Job,
+    Key,
+    Pool,
+    PoolSnapshot,
+    Shut,
+    Site,
+    Stats,
+    Waiting,
+    Write,
+)
+from calamint.core.value import INFINITY, Fields
+
+ATTEMPTS: Final = 2  # a request that was not processed is tried once more, and no more
+RETRY: Final = 1.0  # seconds after a dial that failed until the next, where other connections serve meanwhile
+
+
+def finish(pool: Pool, now: float) -> list[Action]:
+    """The end of every verb: whoever was kept from dialling by what is gone now may; the actions since the last verb."""
+    while pool.freed:
+        pool.freed = False
+        served: set[Key] = set()
+        for job in list(pool.waiting.values()):
+            if job.key not in served:
+                served.add(job.key)
+                serve(pool, pool.sites[job.key], now)
+    actions = pool.out
+    pool.out = []
+    return actions
+
+
+# What a caller does
+
+
+def submit(
+    pool: Pool,
+    key: Key,
+    method: str,
+    target: str,
+    fields: Fields,
+    content: bytes | None,
+    now: float,
+    end: bool = True,
+    deadline: float = INFINITY,
+    clocks: Clocks = CLOCKS,
+    queue: float | None = 30.0,
+    connect: float | None = 10.0,
+    replay: bool = True,
+    protocol: str = "",
+) -> tuple[int, list[Action]]:
+    """A request, on a connection that has room or as soon as one has; its ticket, and what to do now.
+
+    `deadline`: when it must be over; `queue`: seconds that it may wait for a slot; `connect`: seconds for a dial that it
+    causes. The rest as in `verbs.request`. Raises LocalProtocolError for what may not be sent; then nothing has changed.
+    """
+    if pool.closing_at < INFINITY:
+        raise LocalProtocolError("the pool is closing: it takes no new requests")
+    check(method, target, fields, protocol)
+    site = pool.sites.get(key)
+    if site is None:
+        site = Site(key, pool.settings.keepalive)
+        pool.sites[key] = site
+    waits, dials = check_seconds("queue", queue), check_seconds("connect", connect)
+    ticket = pool.next_ticket
+    job = Job(ticket, key, method, target, fields, content, end, deadline, clocks, protocol, dials, waits, replay, now)
+    if not site.waiting and site.free:
+        start(pool, next(reversed(site.free.values())), job, now)
+    else:
+        wait(pool, site, job)
+        serve(pool, site, now)
+    pool.next_ticket = ticket + 1
+    pool.jobs[ticket] = job
+    pool.counts[REQUESTS] += 1
+    return ticket, finish(pool, now)
+
+
+def check(method: str, target: str, fields: Fields, protocol: str) -> None:
+    """Raises LocalProtocolError for what no connection would take, before anything waits."""
+    check_method(method)
+    check_target("GET" if protocol else method, target)
+    check_fields(fields)
+    find_length(fields)
+
+
+def send_data(
+    pool: Pool, ticket: int, data: bytes, now: float, end: bool = False, trailers: Fields = ()
+) -> list[Action]:
+    """More of a request's content; it waits with the request. See `verbs.send_data`."""
+    job = pool.jobs.get(ticket)
+    if job is None:
+        raise LocalProtocolError(f"request {ticket} is over: its content is not wanted any more")
+    if not job.id:
+        if job.end or (job.given and job.given[-1][1]):
+            raise LocalProtocolError(f"the content of request {ticket} has been ended")
+        job.given.append((data, end or bool(trailers), trailers))
+        return []
+    held = pool.held[job.id]
+    held.value, out = verbs.send_data(held.value, job.ref, data, now, end, trailers)
+    write(pool, held, out)
+    pool.wake = min(pool.wake, verbs.next_timeout(held.value))
+    return finish(pool, now)
+
+
+def consume(pool: Pool, ticket: int, size: int, now: float) -> list[Action]:
+    """The reader took `size` bytes. A no-op when the request is over."""
+    job = pool.jobs.get(ticket)
+    if job is not None and job.id:
+        held = pool.held[job.id]
+        step(pool, held, verbs.consume(held.value, job.ref, size, now), now)
+    return finish(pool, now)
+
+
+def cancel(pool: Pool, ticket: int, now: float) -> list[Action]:
+    """The caller wants no more of it. A no-op when the request is over."""
+    job = pool.jobs.get(ticket)
+    if job is not None and job.id:
+        held = pool.held[job.id]
+        job.attempts = ATTEMPTS
+        step(pool, held, verbs.cancel(held.value, job.ref, now), now)
+    elif job is not None:
+        fail(pool, job, "StreamClosed", "cancelled by its caller, while it waited for a slot")
+    return finish(pool, now)
+
+
+def close(pool: Pool, now: float, grace: float = 0.0) -> list[Action]:
+    """Takes nothing new; what waits fails, what runs has `grace` seconds to end, and is reset then."""
+    pool.closing_at = min(pool.closing_at, now + grace)
+    for job in list(pool.waiting.values()):
+        fail(pool, job, "StreamClosed", "the pool was closed")
+    for dial in list(pool.dials.values()):
+        forget(pool, dial)
+    for held in list(pool.held.values()):
+        if held.id in pool.held:
+            settle(pool, held, now)
+    pool.wake = min(pool.wake, pool.closing_at)
+    actions = finish(pool, now)
+    return [*actions, *handle_timeout(pool, now)]
+
+
+# What a driver reports
+
+
+def connected(pool: Pool, id: int, protocol: str, now: float) -> list[Action]:
+    """A dial has come through, and the peer speaks this."""
+    dial = pool.dials.pop(id, None)
+    if dial is None:
+        return [Shut(id)]
+    site = pool.sites[dial.key]
+    site.dials.discard(id)
+    site.speaks = protocol
+    value, data = verbs.connect(protocol, dial.key.origin, keeping(pool.settings, site.keepalive), now)
+    held = Held(id, dial.key, value, pool.limits.keepalive_expiry, now)
+    pool.held[id] = held
+    site.held[id] = held
+    write(pool, held, data)
+    settle(pool, held, now)
+    return finish(pool, now)
+
+
+def keeping(settings: Settings, keepalive: float) -> Settings:
+    """The same settings with this keepalive."""
+    if keepalive == settings.keepalive:
+        return settings
+    parts = [getattr(settings, name) for name in settings.__match_args__]
+    parts[settings.__match_args__.index("keepalive")] = keepalive
+    return Settings(*parts)
+
+
+def dial_failed(pool: Pool, id: int, failure: Failure, now: float) -> list[Action]:
+    """A dial has failed. Where its key has nothing else, all that wait for it fail with it."""
+    dial = pool.dials.get(id)
+    if dial is not None:
+        give_up(pool, dial, failure, now)
+    return finish(pool, now)
+
+
+def give_up(pool: Pool, dial: Dial, failure: Failure, now: float) -> None:
+    """A dial is over without a connection."""
+    site = forget(pool, dial)
+    if not site.held and not site.dials:
+        for job in list(site.waiting.values()):
+            fail(pool, job, failure.kind, failure.message, failure.code)
+    elif site.waiting:  # they wait for what there is, and for another try, which is not made at once
+        site.retry_at = now + RETRY
+        pool.wake = min(pool.wake, site.retry_at)
+
+
+def forget(pool: Pool, dial: Dial) -> Site:
+    """The dial is no longer the pool's; its site."""
+    del pool.dials[dial.id]
+    site = pool.sites[dial.key]
+    site.dials.discard(dial.id)
+    pool.out.append(Shut(dial.id))
+    pool.freed = True
+    tidy(pool, site)
+    return site
+
+
+def received(pool: Pool, id: int, data: bytes, now: float) -> list[Action]:
+    """What arrived on a connection."""
+    held = pool.held.get(id)
+    if held is not None:
+        step(pool, held, verbs.receive(held.value, data, now), now)
+    return finish(pool, now)
+
+
+def flushed(pool: Pool, id: int, now: float, unsent: int = 0) -> list[Action]:
+    """The kernel has all that was to be written to this connection, but for the last `unsent` bytes."""
+    held = pool.held.get(id)
+    if held is not None:
+        held.value, out, events = verbs.flush(held.value, now, unsent)
+        write(pool, held, out)
+        report(pool, held, events, now)
+    return finish(pool, now)
+
+
+def closed(pool: Pool, id: int, now: float, unsent: int = 0, clean: bool = False, reason: str = "") -> list[Action]:
+    """The transport ended, and the last `unsent` bytes never left."""
+    held = pool.held.get(id)
+    if held is not None:
+        value, events = verbs.closed(held.value, now, unsent, clean, reason)
+        silent = not held.value.buffer
+        held.value = value
+        report(pool, held, events, now, silent)
+        settle(pool, held, now)
+    return finish(pool, now)
+
+
+def wants_read(pool: Pool, id: int) -> bool:
+    """Whether a driver should read from this connection now."""
+    held = pool.held.get(id)
+    return held is not None and verbs.wants_read(held.value)
+
+
+def next_timeout(pool: Pool) -> float:
+    """When `handle_timeout` has to be called, as a time of the same clock as `now`; INFINITY for never."""
+    return pool.wake
+
+
+def handle_timeout(pool: Pool, now: float) -> list[Action]:
+    """Ends what has taken too long: requests that run or wait, dials, idle connections; harmless when it comes early."""
+    if now < pool.wake:
+        return []
+    pool.wake = INFINITY
+    for dial in list(pool.dials.values()):
+        if dial.deadline <= now:
+            what = f"no connection to {name(dial.key)} within the connect limit"
+            give_up(pool, dial, Failure("ConnectTimeout", -1, what), now)
+        else:
+            pool.wake = min(pool.wake, dial.deadline)
+    for job in list(pool.waiting.values()):
+        if job.until <= now:
+            expire(pool, job, now)
+        else:
+            pool.wake = min(pool.wake, job.until)
+    for held in list(pool.held.values()):
+        if held.id in pool.held:  # it may have had to give way meanwhile
+            held.value, out, events = verbs.handle_timeout(held.value, now)
+            write(pool, held, out)
+            report(pool, held, events, now)
+            settle(pool, held, now)
+            if pool.closing_at <= now and held.id in pool.held:
+                shut(pool, held, now)
+    return finish(pool, now)
+
+
+def expire(pool: Pool, job: Job, now: float) -> None:
+    """A request has waited long enough: PoolTimeout says who holds the slots."""
+    waited = f"{now - job.since:.2f} s in the queue for a slot"
+    if job.deadline <= now:
+        fail(pool, job, "DeadlineExceeded", f"{waited} until its deadline")
+        return
+    site = pool.sites[job.key]
+    jobs = [other for held in site.held.values() for other in held.jobs.values()]
+    holders = [f"{other.method} {other.target} for {now - other.since:.2f} s" for other in jobs]
+    shown = "; ".join(holders[:10]) or "nobody: no connection could be made"
+    fail(pool, job, "PoolTimeout", f"{waited} (pool={job.queue:.10g}), {len(holders)} taken by: {shown}")
+
+
+# What the pool decides
+
+
+def wait(pool: Pool, site: Site, job: Job, first: bool = False) -> None:
+    """The request waits for a slot, at the end of the queue, or before all others of its site."""
+    job.id = 0
+    if first and site.waiting:
+        site.waiting = {job.ticket: job, **site.waiting}
+    else:
+        site.waiting[job.ticket] = job
+    pool.waiting[job.ticket] = job
+    pool.wake = min(pool.wake, job.until)
+
+
+def start(pool: Pool, held: Held, job: Job, now: float) -> None:
+    """The request goes out on this connection, with what it was given so far. Raises LocalProtocolError."""
+    value, out, ref = verbs.request(
+        held.value,
+        job.method,
+        job.target,
+        job.fields,
+        job.content,
+        now,
+        job.end,
+        job.deadline,
+        job.clocks,
+        job.protocol,
+    )
+    for data, end, trailers in job.given:
+        value, more = verbs.send_data(value, ref, data, now, end, trailers)
+        out += more
+    held.value = value
+    held.jobs[ref] = job
+    job.id = held.id
+    job.ref = ref
+    job.attempts += 1
+    job.since = now
+    write(pool, held, out)
+    refresh(pool, held)
+
+
+def serve(pool: Pool, site: Site, now: float) -> None:
+    """Whoever waits and can be served is: no request waits while a slot is free. Then dial, if somebody still waits."""
+    while site.waiting and site.free:
+        job = next(iter(site.waiting.values()))
+        unqueue(pool, site, job)
+        try:
+            start(pool, next(reversed(site.free.values())), job, now)
+        except LocalProtocolError as mistake:  # this protocol does not take it
+            end(pool, job, RequestFailed(job.ref, Failure("LocalProtocolError", -1, str(mistake), job.ref)))
+    while site.waiting and wants_dial(pool, site, now) and make_room(pool, site, now):
+        job = next(iter(site.waiting.values()))
+        protocols = (H1,) if site.only_http1 else site.key.protocols
+        dial = Dial(pool.next_id, site.key, protocols, now + job.connect)
+        pool.next_id += 1
+        pool.dials[dial.id] = dial
+        site.dials.add(dial.id)
+        pool.counts[DIALS] += 1
+        pool.wake = min(pool.wake, dial.deadline)
+        pool.out.append(dial)
+
+
+def wants_dial(pool: Pool, site: Site, now: float) -> bool:
+    """Whether another connection would serve somebody: one dial at a time, but one for each where HTTP/1.1 is spoken."""
+    if now < site.retry_at:
+        pool.wake = min(pool.wake, site.retry_at)
+        return False
+    if site.speaks == H1:
+        return len(site.dials) < len(site.waiting)
+    usable = [held for held in site.held.values() if not held.retired and not verbs.is_draining(held.value)]
+    return not site.dials and len(usable) < pool.limits.max_per_origin
+
+
+def make_room(pool: Pool, site: Site, now: float) -> bool:
+    """Whether another connection is allowed; the one that is idle for the longest gives way."""
+    if len(pool.held) + len(pool.dials) >= pool.limits.max_connections and pool.idle:
+        shut(pool, next(iter(pool.idle.values())), now)
+    return len(pool.held) + len(pool.dials) < pool.limits.max_connections
+
+
+def step(pool: Pool, held: Held, result: verbs.Step, now: float) -> None:
+    """A verb's result: the next value, what it puts out, and what happened."""
+    if result[0] is held.value:
+        return
+    held.value, out, events = result
+    write(pool, held, out)
+    report(pool, held, events, now)
+    settle(pool, held, now)
+
+
+def report(pool: Pool, held: Held, events: list[Event], now: float, silent: bool = False) -> None:
+    """What happened on a connection, to whom it happened."""
+    for event in events:
+        if isinstance(event, GoAwayReceived):
+            pool.counts[GOAWAYS] += 1
+            if event.code == ENHANCE_YOUR_CALM:
+                site = pool.sites[held.key]
+                site.keepalive = site.keepalive * 2
+        ref: int = getattr(event, "ref", 0)
+        job = held.jobs.get(ref)
+        if job is None:
+            continue
+        if isinstance(event, RequestFailed):
+            del held.jobs[ref]
+            if may_replay(pool, held, job, event.failure, silent):
+                pool.counts[REPLAYS] += 1
+                job.until = min(job.deadline, now + job.queue)
+                wait(pool, pool.sites[held.key], job, True)
+            else:
+                end(pool, job, event)
+            continue
+        if isinstance(event, InterimReceived | ResponseReceived):
+            job.heard = True
+            if isinstance(event, ResponseReceived):
+                learn(pool, held, event)
+        if isinstance(event, ResponseEnded):
+            del held.jobs[ref]
+            held.served += 1
+            end(pool, job, event)
+        else:
+            pool.out.append(Deliver(job.ticket, event))
+
+
+def learn(pool: Pool, held: Held, event: ResponseReceived) -> None:
+    """How long the peer keeps an idle connection, where it says so (`Keep-Alive: timeout=5`)."""
+    for field, value in event.fields:
+        if field == b"keep-alive":
+            for part in value.lower().split(b","):
+                parameter, _, seconds = part.strip().partition(b"=")
+                if parameter == b"timeout" and seconds.isdigit() and len(seconds) < 9:
+                    held.expiry = min(pool.limits.keepalive_expiry, float(int(seconds)))
+
+
+def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool) -> bool:
+    """Whether it may be sent once more (DESIGN, law 9): only what can be sent again as it was, and only once."""
+    if not job.replay or job.attempts >= ATTEMPTS or not job.end or job.heard or pool.closing_at < INFINITY:
+        return False
+    if failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols:
+        pool.sites[held.key].only_http1 = True
+        held.retired = True
+        return True
+    if failure.unprocessed:  # but not for ever with a peer that ends each new connection with an error
+        return failure.code <= NO_ERROR or failure.kind != "ConnectionTerminated" or held.served > 0
+    reused = held.served > 0 and not isinstance(held.value, HTTP2Connection)
+    return reused and silent and failure.kind == "ReadError" and job.method in IDEMPOTENT
+
+
+def refresh(pool: Pool, held: Held) -> bool:
+    """What follows from a connection's value for those who look for a slot; whether it takes no new requests any more."""
+    value = held.value
+    site = pool.sites[held.key]
+    if isinstance(value, HTTP2Connection) and 2 * len(value.control.unsent) > value.peer.limit > 0:
+        held.retired = True  # its slots are taken by resets that have to wait
+    over = held.retired or verbs.is_draining(value)
+    if not over and verbs.capacity(value) > 0:
+        site.free[held.id] = held
+    else:
+        site.free.pop(held.id, None)
+    if verbs.in_flight(value):
+        held.idle_at = INFINITY
+        pool.idle.pop(held.id, None)
+    pool.wake = min(pool.wake, verbs.next_timeout(value))
+    return over
+
+
+def settle(pool: Pool, held: Held, now: float) -> None:
+    """After anything that changed a connection: its slots go to those who wait, and where nobody does, it is idle or over."""
+    site = pool.sites[held.key]
+    if verbs.is_closed(held.value):
+        drop(pool, held)
+        return
+    if not held.retired:
+        held.retired = now - held.born >= pool.limits.max_age
+        pool.wake = min(pool.wake, INFINITY if held.retired else held.born + pool.limits.max_age)
+    over = refresh(pool, held)
+    serve(pool, site, now)
+    if held.id not in pool.held or verbs.in_flight(held.value):
+        return
+    if held.idle_at == INFINITY:
+        held.idle_at = now
+        pool.freed = True  # it may give way to somebody's dial
+    pool.idle[held.id] = held
+    if over or pool.closing_at < INFINITY or now - held.idle_at >= held.expiry:
+        shut(pool, held, now)
+    elif len(pool.idle) > pool.limits.max_keepalive_connections:
+        shut(pool, next(iter(pool.idle.values())), now)
+    else:
+        pool.wake = min(pool.wake, held.idle_at + held.expiry)
+
+
+def shut(pool: Pool, held: Held, now: float) -> None:
+    """We end a connection, and whatever runs on it."""
+    held.value, out, events = verbs.close(held.value, now)
+    write(pool, held, out)
+    report(pool, held, events, now)
+    drop(pool, held)
+
+
+def drop(pool: Pool, held: Held) -> None:
+    """A connection is over: it leaves every index."""
+    site = pool.sites[held.key]
+    del pool.held[held.id]
+    del site.held[held.id]
+    site.free.pop(held.id, None)
+    pool.idle.pop(held.id, None)
+    pool.out.append(Shut(held.id))
+    pool.freed = True
+    tidy(pool, site)
+
+
+def tidy(pool: Pool, site: Site) -> None:
+    """A site of which nothing is left is forgotten, unless it has taught us something."""
+    if not site.held and not site.dials and not site.waiting and not site.only_http1:
+        pool.sites.pop(site.key, None)
+
+
+def write(pool: Pool, held: Held, data: bytes) -> None:
+    """Bytes for a connection."""
+    if data:
+        pool.out.append(Write(held.id, data))
+
+
+def unqueue(pool: Pool, site: Site, job: Job) -> None:
+    """The request no longer waits."""
+    del site.waiting[job.ticket]
+    del pool.waiting[job.ticket]
+    tidy(pool, site)
+
+
+def fail(pool: Pool, job: Job, kind: str, message: str, code: int = -1) -> None:
+    """A request that waits ends without ever having had a slot: nobody acted on it."""
+    unqueue(pool, pool.sites[job.key], job)
+    words = f"{job.method} {job.target}: {message}"
+    end(pool, job, RequestFailed(0, Failure(kind, code, words, 0, kind != "StreamClosed")))
+
+
+def end(pool: Pool, job: Job, event: Event) -> None:
+    """The request is over, with this event."""
+    pool.jobs.pop(job.ticket, None)
+    if isinstance(event, RequestFailed):
+        pool.counts[FAILURES] += 1
+    pool.out.append(Deliver(job.ticket, event))
+
+
+# What can be seen
+
+
+def name(key: Key) -> str:
+    """The origin, as in a URL."""
+    return f"{key.origin.scheme}://{key.origin.authority()}"
+
+
+def snapshot(pool: Pool, now: float) -> PoolSnapshot:
+    """Every connection, stream, waiting request and dial at this moment."""
+    return PoolSnapshot(
+        tuple([verbs.snapshot(held.value, now) for held in pool.held.values()]),
+        tuple(
+            [
+                Waiting(job.ticket, job.method, job.target, name(job.key), now - job.since)
+                for job in pool.waiting.values()
+            ]
+        ),
+        tuple([(name(dial.key), dial.deadline - now) for dial in pool.dials.values()]),
+    )
+
+
+def stats(pool: Pool, now: float) -> Stats:
+    """Numbers, whatever the size of the pool."""
+    counts = pool.counts
+    waiting = len(pool.waiting)
+    oldest = now - next(iter(pool.waiting.values())).since if waiting else 0.0
+    running = len(pool.jobs) - waiting
+    return Stats(len(pool.held), len(pool.dials), running, waiting, oldest, *counts)

@@ -1,0 +1,707 @@
+"""The pool: which connection carries which request, who waits, who dials, what is tried again.
+
+A driver in memory carries out the actions: a dial is answered by the test, bytes go to a peer of `http2_peer` or, over
+HTTP/1.1, into a list. After every verb the books are compared (`check_books`).
+"""
+
+from typing import Final
+
+import pytest
+
+from calamint.core import pool as desk
+from calamint.core import verbs
+from calamint.core.errors import Failure, LocalProtocolError
+from calamint.core.events import DataReceived, Event, RequestFailed, ResponseEnded, ResponseReceived
+from calamint.core.exchange import Settings
+from calamint.core.http2_state import HTTP2Connection
+from calamint.core.pool_state import Action, Deliver, Dial, Key, Limits, Pool, Shut
+from calamint.core.url import Origin
+from calamint.core.value import INFINITY, Fields
+from tests.core import http2_peer as wire
+
+A: Final = Key(Origin("https", "a.test", 443))
+B: Final = Key(Origin("https", "b.test", 443))
+PLAIN: Final = Key(Origin("http", "c.test", 80), protocols=("http/1.1",))
+HELLO: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+def check_books(pool: Pool) -> None:
+    """Nothing is in two places, nothing in none, and nobody waits while a slot is free."""
+    running = {job.ticket for held in pool.held.values() for job in held.jobs.values()}
+    assert not running & set(pool.waiting)
+    assert running | set(pool.waiting) == set(pool.jobs)
+    assert sorted(ticket for site in pool.sites.values() for ticket in site.waiting) == sorted(pool.waiting)
+    for key, site in pool.sites.items():
+        assert {id for id, held in pool.held.items() if held.key == key} == set(site.held)
+        assert {id for id, dial in pool.dials.items() if dial.key == key} == site.dials
+        assert not (site.waiting and site.free), "somebody waits while a slot is free"
+        assert site.held or site.dials or site.waiting or site.only_http1
+    for id, held in pool.held.items():
+        assert not verbs.is_closed(held.value)
+        assert verbs.in_flight(held.value) == len(held.jobs)
+        assert all([verbs.is_live(held.value, ref) and job.id == id for ref, job in held.jobs.items()])
+        room = 0 if held.retired else verbs.capacity(held.value)
+        assert (id in pool.sites[held.key].free) == (room > 0)
+        assert (id in pool.idle) == (not held.jobs)
+        assert pool.wake <= verbs.next_timeout(held.value)
+    for job in pool.waiting.values():
+        assert pool.wake <= job.until
+    assert len(pool.held) + len(pool.dials) <= pool.limits.max_connections
+
+
+class World:
+    """A pool, its driver in memory, and peers that answer when the test says so."""
+
+    def __init__(self, limits: Limits | None = None, settings: Settings | None = None, announced: int = 100) -> None:
+        self.pool = Pool(limits or Limits(), settings or Settings(keepalive=None, first_streams=min(100, announced)))
+        self.now = 0.0
+        self.announced = announced
+        self.dials: list[Dial] = []
+        self.shut: list[int] = []
+        self.peers: dict[int, wire.Peer] = {}
+        self.lines: dict[int, bytes] = {}  # what went out over HTTP/1.1
+        self.events: dict[int, list[Event]] = {}
+
+    def act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Dial):
+                self.dials.append(action)
+            elif isinstance(action, Shut):
+                self.shut.append(action.id)
+            elif isinstance(action, Deliver):
+                self.events.setdefault(action.ticket, []).append(action.event)
+            elif action.id in self.lines:
+                self.lines[action.id] += action.data
+            elif action.id in self.peers:
+                self.peers[action.id].take(action.data)
+            elif action.data.startswith(wire.CLIENT_PREFACE):
+                self.peers[action.id] = wire.Peer(action.data)
+            else:
+                self.lines[action.id] = action.data
+        check_books(self.pool)
+
+    def submit(
+        self, key: Key = A, method: str = "GET", fields: Fields = (), content: bytes | None = None, **more: float
+    ) -> int:
+        end = more.pop("end", True)
+        replay = bool(more.pop("replay", True))
+        ticket, actions = desk.submit(
+            self.pool,
+            key,
+            method,
+            "/",
+            fields,
+            content,
+            self.now,
+            bool(end),
+            replay=replay,
+            **more,  # type: ignore[arg-type]  # floats by name
+        )
+        self.act(actions)
+        return ticket
+
+    def connect(self, protocol: str = "h2", greet: bool = True) -> int:
+        """The oldest dial comes through."""
+        id = self.dials.pop(0).id
+        self.act(desk.connected(self.pool, id, protocol, self.now))
+        if protocol == "h2" and greet:
+            self.receive(
+                id, self.peers[id].announce((wire.MAX_CONCURRENT_STREAMS, self.announced)) + wire.settings_ack()
+            )
+        return id
+
+    def receive(self, id: int, data: bytes) -> None:
+        self.act(desk.received(self.pool, id, data, self.now))
+
+    def answer(self, id: int, ref: int = 1) -> None:
+        self.receive(
+            id, HELLO if id in self.lines else self.peers[id].head(ref) + self.peers[id].data(ref, b"hello", end=True)
+        )
+
+    def pass_time(self, now: float) -> None:
+        self.now = now
+        self.act(desk.handle_timeout(self.pool, now))
+
+    def fail(self, kind: str = "ConnectError") -> None:
+        """The oldest dial fails."""
+        self.act(desk.dial_failed(self.pool, self.dials.pop(0).id, Failure(kind, -1, "refused"), self.now))
+
+    def ended(self, ticket: int) -> bool:
+        return isinstance(self.events[ticket][-1], ResponseEnded)
+
+    def failure(self, ticket: int) -> Failure:
+        event = self.events[ticket][-1]
+        assert isinstance(event, RequestFailed)
+        return event.failure
+
+    def running(self) -> dict[int, int]:
+        """How many requests run on each connection."""
+        return {id: len(held.jobs) for id, held in self.pool.held.items()}
+
+
+# One connection for many
+
+
+def test_a_cold_origin_is_dialled_once_and_all_share_what_comes() -> None:
+    world = World()
+    tickets = [world.submit() for _ in range(50)]
+    assert len(world.dials) == 1
+    id = world.connect()
+    assert world.running() == {id: 50}
+    for ref in range(1, 101, 2):
+        world.answer(id, ref)
+    assert all([world.ended(ticket) for ticket in tickets])
+    assert (world.running(), world.dials, world.shut) == ({id: 0}, [], [])
+    stats = desk.stats(world.pool, 0.0)
+    assert (stats.connections, stats.running, stats.waiting, stats.requests, stats.dials) == (1, 0, 0, 50, 1)
+
+
+def test_the_events_of_a_request_come_under_its_ticket() -> None:
+    world = World()
+    ticket = world.submit()
+    world.answer(world.connect())
+    assert world.events[ticket] == [ResponseReceived(1, 200, ()), DataReceived(1, b"hello"), ResponseEnded(1)]
+
+
+def test_origins_and_trust_share_nothing() -> None:
+    """Fault H5."""
+    world = World()
+    for key in (A, B, Key(A.origin, "no verification"), PLAIN):
+        world.submit(key)
+    assert [dial.key for dial in world.dials] == [A, B, Key(A.origin, "no verification"), PLAIN]
+
+
+def test_another_connection_where_somebody_waits_and_none_has_a_slot() -> None:
+    """Fault C5: one dial at a time, and FIFO."""
+    world = World(announced=2)
+    tickets = [world.submit() for _ in range(6)]
+    first = world.connect()
+    assert (world.running(), len(world.dials)) == ({first: 2}, 1)
+    second = world.connect()
+    assert world.running() == {first: 2, second: 2}
+    third = world.connect()
+    assert (world.running(), world.dials) == ({first: 2, second: 2, third: 2}, [])
+    assert sorted(world.events) == []
+    world.answer(first, 1)
+    assert world.ended(tickets[0])
+
+
+def test_no_more_connections_to_an_origin_than_allowed() -> None:
+    world = World(Limits(max_per_origin=1), announced=1)
+    tickets = [world.submit() for _ in range(3)]
+    id = world.connect()
+    assert (world.dials, len(world.pool.waiting)) == ([], 2)
+    for place, ref in enumerate((1, 3, 5)):
+        world.answer(id, ref)
+        assert world.ended(tickets[place])
+
+
+def test_http1_dials_for_each_that_waits_once_it_is_known() -> None:
+    world = World()
+    for _ in range(3):
+        world.submit(PLAIN)
+    assert len(world.dials) == 3
+    ids = [world.connect("http/1.1") for _ in range(3)]
+    assert world.running() == dict.fromkeys(ids, 1)
+    world.submit(PLAIN)
+    world.answer(ids[1])
+    assert (world.running()[ids[1]], len(world.dials)) == (1, 1), "whoever waits takes what is free first"
+
+
+def test_a_cold_https_origin_that_speaks_http1_is_dialled_for_the_others_after_its_answer() -> None:
+    world = World()
+    for _ in range(3):
+        world.submit()
+    assert len(world.dials) == 1
+    world.connect("http/1.1")
+    assert len(world.dials) == 2
+
+
+# Limits, and what gives way
+
+
+def test_the_connection_that_is_idle_for_the_longest_gives_way() -> None:
+    world = World(Limits(max_connections=2))
+    for key in (A, B):
+        world.submit(key)
+        world.answer(world.connect())
+        world.now += 1.0
+    world.submit(PLAIN)
+    assert (world.shut, [dial.key for dial in world.dials]) == ([1], [PLAIN])
+    world.submit(Key(PLAIN.origin, "other"))
+    assert world.shut == [1, 2]
+
+
+def test_whoever_cannot_dial_waits_until_something_is_gone() -> None:
+    world = World(Limits(max_connections=1))
+    first = world.submit(A)
+    second = world.submit(B)
+    id = world.connect()
+    assert (len(world.dials), world.running()) == (0, {id: 1})
+    world.answer(id)
+    assert world.ended(first)
+    assert (world.shut, [dial.key for dial in world.dials]) == ([id], [B])
+    world.answer(world.connect())
+    assert world.ended(second)
+
+
+def test_no_more_idle_connections_than_allowed() -> None:
+    world = World(Limits(max_keepalive_connections=1))
+    for key in (A, B):
+        world.submit(key)
+        world.answer(world.connect())
+    assert (world.shut, list(world.pool.idle)) == ([1], [2])
+    none = World(Limits(max_keepalive_connections=0))
+    ticket = none.submit()
+    none.answer(none.connect())
+    assert (none.ended(ticket), none.shut) == (True, [1])
+
+
+def test_an_idle_connection_is_kept_for_its_time() -> None:
+    world = World()
+    world.submit()
+    world.answer(world.connect())
+    world.pass_time(10.0)
+    assert desk.next_timeout(world.pool) == 60.0
+    world.pass_time(59.9)
+    assert world.shut == []
+    world.pass_time(60.0)
+    assert (world.shut, world.peers[1].goaways, world.pool.sites) == ([1], [(0, 0)], {})
+
+
+def test_keep_alive_says_how_long_it_is_kept() -> None:
+    """Fault D16."""
+    world = World()
+    world.submit(PLAIN)
+    id = world.connect("http/1.1")
+    world.receive(id, b"HTTP/1.1 200 OK\r\nKeep-Alive: max=5, timeout=3\r\nContent-Length: 0\r\n\r\n")
+    assert desk.next_timeout(world.pool) == 3.0
+    world.pass_time(3.0)
+    assert world.shut == [id]
+
+
+def test_a_keep_alive_that_says_nothing_changes_nothing() -> None:
+    world = World()
+    world.submit(PLAIN)
+    id = world.connect("http/1.1")
+    world.receive(id, b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=x\r\nContent-Length: 0\r\n\r\n")
+    world.pass_time(30.0)
+    assert desk.next_timeout(world.pool) == 60.0
+
+
+def test_a_connection_of_age_takes_no_more_and_ends_with_its_last_request() -> None:
+    world = World(Limits(max_age=10.0))
+    first = world.submit()
+    id = world.connect()
+    world.pass_time(10.0)
+    assert (world.shut, world.running()) == ([], {id: 1})
+    world.submit()
+    assert len(world.dials) == 1
+    world.answer(id)
+    assert (world.ended(first), world.shut) == (True, [id])
+
+
+# Dials belong to the pool
+
+
+def test_a_request_that_is_cancelled_leaves_its_dial() -> None:
+    """Fault F1: what was dialled for it serves the next."""
+    world = World(Limits(max_connections=1))
+    ticket = world.submit()
+    world.act(desk.cancel(world.pool, ticket, 0.0))
+    assert world.failure(ticket).kind == "StreamClosed"
+    assert desk.snapshot(world.pool, 1.0).dials == (("https://a.test", 9.0),)
+    second = world.submit()
+    assert len(world.dials) == 1
+    world.answer(world.connect())
+    assert world.ended(second)
+
+
+def test_a_dial_that_fails_fails_all_that_wait_where_there_is_nothing_else() -> None:
+    world = World()
+    tickets = [world.submit() for _ in range(3)]
+    world.fail()
+    for ticket in tickets:
+        failure = world.failure(ticket)
+        assert (failure.kind, failure.unprocessed) == ("ConnectError", True)
+    assert (world.pool.sites, world.dials, desk.stats(world.pool, 0.0).failures) == ({}, [], 3)
+
+
+def test_a_dial_that_fails_beside_a_connection_is_tried_again_a_second_later() -> None:
+    world = World(announced=1)
+    world.submit()
+    id = world.connect()
+    second = world.submit()
+    world.fail()
+    assert (second in world.events, world.dials) == (False, [])
+    world.pass_time(0.9)
+    assert world.dials == []
+    world.pass_time(1.0)
+    assert len(world.dials) == 1
+    world.answer(id)
+    world.answer(id, 3)
+    assert world.ended(second)
+
+
+def test_a_dial_that_takes_too_long() -> None:
+    world = World()
+    ticket = world.submit(connect=5.0)
+    assert desk.next_timeout(world.pool) == 5.0
+    world.pass_time(5.0)
+    assert (world.failure(ticket).kind, world.shut) == ("ConnectTimeout", [1])
+    world.act(desk.connected(world.pool, 1, "h2", 6.0))
+    assert world.shut == [1, 1]
+    world.act(desk.dial_failed(world.pool, 1, Failure("ConnectError", -1, "late"), 6.0))
+
+
+# Waiting
+
+
+def test_the_queue_has_a_clock_and_says_who_holds_the_slots() -> None:
+    """Fault F6."""
+    world = World(Limits(max_per_origin=1), announced=1)
+    world.submit()
+    world.connect()
+    ticket = world.submit(queue=2.0)
+    world.pass_time(2.0)
+    failure = world.failure(ticket)
+    assert (failure.kind, failure.unprocessed) == ("PoolTimeout", True)
+    assert failure.message == "GET /: 2.00 s in the queue for a slot (pool=2), 1 taken by: GET / for 2.00 s"
+
+
+def test_a_deadline_ends_a_request_that_waits() -> None:
+    world = World()
+    ticket = world.submit(deadline=1.0)
+    world.pass_time(1.0)
+    assert world.failure(ticket).kind == "DeadlineExceeded"
+    lonely = World()
+    ticket = lonely.submit(queue=1.0)
+    lonely.pass_time(1.0)
+    assert "nobody: no connection could be made" in lonely.failure(ticket).message
+
+
+def test_a_limit_that_falls_and_rises_wakes_those_who_wait() -> None:
+    """Faults C1, C2, C4."""
+    world = World(Limits(max_per_origin=1), announced=2)
+    tickets = [world.submit() for _ in range(4)]
+    id = world.connect()
+    world.receive(id, world.peers[id].announce((wire.MAX_CONCURRENT_STREAMS, 0)))
+    world.answer(id, 1)
+    world.answer(id, 3)
+    assert world.running() == {id: 0}
+    world.receive(id, world.peers[id].announce((wire.MAX_CONCURRENT_STREAMS, 1)))
+    assert world.running() == {id: 1}
+    world.receive(id, world.peers[id].announce((wire.MAX_CONCURRENT_STREAMS, 1000)))
+    assert world.running() == {id: 2}
+    assert [world.ended(ticket) for ticket in tickets[:2]] == [True, True]
+
+
+def test_content_waits_with_its_request() -> None:
+    world = World()
+    ticket = world.submit(method="POST", end=False)
+    world.act(desk.send_data(world.pool, ticket, b"hel", 0.0))
+    world.act(desk.send_data(world.pool, ticket, b"lo", 0.0, trailers=((b"x", b"y"),)))
+    with pytest.raises(LocalProtocolError, match="has been ended"):
+        desk.send_data(world.pool, ticket, b"!", 0.0)
+    id = world.connect()
+    request = world.peers[id].requests[1]
+    assert (request.content, request.trailers, request.ended) == (b"hello", ((b"x", b"y"),), True)
+    running = world.submit(method="POST", end=False)
+    world.act(desk.send_data(world.pool, running, b"now", 0.0, end=True))
+    assert world.peers[id].requests[3].content == b"now"
+    world.answer(id, 3)
+    with pytest.raises(LocalProtocolError, match="is over"):
+        desk.send_data(world.pool, running, b"x", 0.0)
+
+
+def test_cancel_and_consume_reach_the_connection() -> None:
+    world = World(settings=Settings(stream_window=8, keepalive=None))
+    ticket = world.submit()
+    id = world.connect()
+    world.receive(id, world.peers[id].head(1) + world.peers[id].data(1, b"hello"))
+    assert desk.wants_read(world.pool, id)
+    world.act(desk.consume(world.pool, ticket, 5, 0.0))
+    assert world.peers[id].credit[1] == 5
+    world.act(desk.cancel(world.pool, ticket, 0.0))
+    assert (world.failure(ticket).kind, world.peers[id].resets) == ("StreamClosed", {1: wire.CANCEL})
+    assert [*desk.consume(world.pool, ticket, 0, 0.0), *desk.cancel(world.pool, ticket, 0.0)] == []
+    assert not desk.wants_read(world.pool, 99)
+    assert [*desk.received(world.pool, 99, b"x", 0.0), *desk.flushed(world.pool, 99, 0.0)] == []
+    assert desk.closed(world.pool, 99, 0.0) == []
+
+
+def test_what_is_flushed_makes_room() -> None:
+    world = World(settings=Settings(output_budget=1, keepalive=None))
+    world.submit()
+    id = world.connect()
+    ticket = world.submit(method="POST", content=bytes(20_000))
+    assert len(world.peers[id].requests[3].content) == 16_384
+    world.act(desk.flushed(world.pool, id, 0.0))
+    assert world.peers[id].requests[3].ended
+    assert ticket in world.pool.jobs
+
+
+# Tried again (law 9)
+
+
+def test_what_was_not_processed_goes_out_once_more() -> None:
+    """Faults E2, E6: GOAWAY below it, or REFUSED_STREAM, whatever the method, its content with it."""
+    world = World()
+    tickets = [world.submit(method="POST", content=b"abc") for _ in range(3)]
+    id = world.connect()
+    world.receive(id, world.peers[id].leave(1) + wire.rst_stream(1, wire.REFUSED_STREAM))
+    second = world.connect()
+    assert world.shut == [id]
+    assert [world.peers[second].requests[ref].content for ref in (1, 3, 5)] == [b"abc"] * 3
+    for ref in (1, 3, 5):
+        world.answer(second, ref)
+    assert all([world.ended(ticket) for ticket in tickets])
+    assert (desk.stats(world.pool, 0.0).replays, desk.stats(world.pool, 0.0).goaways) == (3, 1)
+
+
+def test_two_attempts_and_no_more() -> None:
+    """Fault E5."""
+    world = World()
+    ticket = world.submit()
+    id = world.connect()
+    world.receive(id, wire.rst_stream(1, wire.REFUSED_STREAM))
+    world.receive(id, wire.rst_stream(3, wire.REFUSED_STREAM))
+    assert (world.failure(ticket).code, world.failure(ticket).unprocessed) == (wire.REFUSED_STREAM, True)
+
+
+def test_replay_off() -> None:
+    world = World()
+    ticket = world.submit(replay=False)
+    world.receive(world.connect(), wire.rst_stream(1, wire.REFUSED_STREAM))
+    assert world.failure(ticket).unprocessed
+
+
+def test_content_that_was_streamed_cannot_be_sent_again() -> None:
+    """Fault E3."""
+    world = World()
+    ticket = world.submit(method="POST", end=False)
+    world.receive(world.connect(), wire.rst_stream(1, wire.REFUSED_STREAM))
+    assert world.failure(ticket).unprocessed
+
+
+def test_no_replay_after_an_error_goaway_on_a_fresh_connection() -> None:
+    world = World()
+    ticket = world.submit()
+    id = world.connect()
+    world.receive(id, wire.goaway(0, wire.INTERNAL_ERROR))
+    assert (world.failure(ticket).kind, world.shut) == ("ConnectionTerminated", [id])
+    used = World()
+    used.submit()
+    id = used.connect()
+    used.answer(id)
+    again = used.submit()
+    used.receive(id, wire.goaway(1, wire.INTERNAL_ERROR))
+    used.answer(used.connect())
+    assert used.ended(again)
+
+
+def test_a_reused_http1_connection_that_closes_without_a_word() -> None:
+    """Fault D6: what is idempotent is tried again on a fresh connection, and only there."""
+    world = World()
+    for method, again in (("GET", True), ("POST", False)):
+        world.submit(PLAIN)
+        id = world.connect("http/1.1")
+        world.answer(id)
+        ticket = world.submit(PLAIN, method)
+        world.act(desk.closed(world.pool, id, 0.0, clean=True))
+        assert len(world.dials) == again
+        if again:
+            fresh = world.connect("http/1.1")
+            world.act(desk.closed(world.pool, fresh, 0.0, clean=True))
+        assert world.failure(ticket).kind == "ReadError"
+
+
+def test_a_closed_connection_that_had_begun_to_answer_is_not_tried_again() -> None:
+    world = World()
+    world.submit(PLAIN)
+    id = world.connect("http/1.1")
+    world.answer(id)
+    ticket = world.submit(PLAIN)
+    world.receive(id, b"HTTP/1.1 20")
+    world.act(desk.closed(world.pool, id, 0.0, clean=True))
+    assert world.failure(ticket).kind == "ReadError"
+
+
+def test_a_request_that_never_left_goes_out_again() -> None:
+    world = World()
+    ticket = world.submit(PLAIN, "POST", content=b"abc")
+    id = world.connect("http/1.1")
+    world.act(desk.closed(world.pool, id, 0.0, unsent=len(world.lines[id])))
+    world.answer(world.connect("http/1.1"))
+    assert world.ended(ticket)
+
+
+def test_a_server_that_asks_for_http1_gets_it_from_then_on() -> None:
+    """Fault E9."""
+    world = World()
+    ticket = world.submit()
+    id = world.connect()
+    world.receive(id, wire.rst_stream(1, 0xD))
+    assert (world.shut, world.dials[0].protocols) == ([id], ("http/1.1",))
+    second = world.connect("http/1.1")
+    world.answer(second)
+    assert world.ended(ticket)
+    world.act(desk.closed(world.pool, second, 0.0, clean=True))
+    world.submit()
+    assert world.dials[0].protocols == ("http/1.1",)
+    only = World()
+    ticket = only.submit(Key(A.origin, protocols=("h2",)))
+    only.receive(only.connect(), wire.rst_stream(1, 0xD))
+    assert only.failure(ticket).code == 0xD
+
+
+def test_enhance_your_calm_doubles_the_keepalive() -> None:
+    """Fault D4."""
+    world = World(settings=Settings(keepalive=30.0))
+    world.submit()
+    id = world.connect()
+    world.answer(id)
+    world.submit()
+    world.receive(id, wire.goaway(3, 11))
+    world.submit()
+    second = world.pool.held[world.connect()].value
+    assert isinstance(second, HTTP2Connection) and second.setup.keepalive == 60.0
+
+
+# Draining, burdened
+
+
+def test_a_draining_connection_is_left_at_once_and_closes_with_its_last_stream() -> None:
+    """Faults D5, E1."""
+    world = World()
+    first = world.submit()
+    id = world.connect()
+    world.receive(id, world.peers[id].leave(1))
+    world.submit()
+    assert (len(world.dials), world.shut) == (1, [])
+    world.answer(id)
+    assert (world.ended(first), world.shut) == (True, [id])
+
+
+def unsent(world: World, id: int) -> int:
+    """Streams that are reset, and whose RST_STREAM waits for the pacer."""
+    value = world.pool.held[id].value
+    assert isinstance(value, HTTP2Connection)
+    return len(value.control.unsent)
+
+
+def test_a_connection_burdened_with_resets_is_drained() -> None:
+    """More than half of its slots are taken by streams whose RST_STREAM waits for the pacer: another one is opened."""
+    settings = Settings(max_streams=520, first_streams=520, keepalive=None)
+    world = World(settings=settings, announced=520)
+    tickets = [world.submit() for _ in range(520)]
+    id = world.connect()
+    for _ in range(2):
+        for ticket in tickets[:260]:
+            world.act(desk.cancel(world.pool, ticket, 0.0))
+        del tickets[:260]
+        tickets += [world.submit() for _ in range(520 - len(tickets) - unsent(world, id))]
+    while unsent(world, id) < 260:
+        world.act(desk.cancel(world.pool, tickets.pop(), 0.0))
+    assert not world.pool.held[id].retired
+    world.act(desk.cancel(world.pool, tickets.pop(), 0.0))
+    assert (unsent(world, id), world.pool.held[id].retired) == (261, True)
+    world.submit()
+    assert len(world.dials) == 1
+
+
+# The end
+
+
+def test_close_lets_what_runs_end_within_its_grace() -> None:
+    world = World(Limits(max_per_origin=1), announced=1)
+    first = world.submit()
+    id = world.connect()
+    second = world.submit()
+    third = world.submit(B)
+    world.act(desk.close(world.pool, 0.0, grace=5.0))
+    assert world.failure(second).kind == world.failure(third).kind == "StreamClosed"
+    assert (first in world.events, world.pool.dials) == (False, {})
+    with pytest.raises(LocalProtocolError, match="is closing"):
+        desk.submit(world.pool, A, "GET", "/", (), None, 0.0)
+    world.answer(id)
+    assert (world.ended(first), id in world.shut, world.pool.held) == (True, True, {})
+
+
+def test_close_resets_what_is_left() -> None:
+    world = World()
+    ticket = world.submit()
+    id = world.connect()
+    world.submit(PLAIN)
+    world.answer(world.connect("http/1.1"))
+    world.act(desk.close(world.pool, 0.0, grace=5.0))
+    assert desk.next_timeout(world.pool) == 5.0
+    world.pass_time(5.0)
+    assert (world.failure(ticket).kind, world.pool.held) == ("StreamClosed", {})
+    assert world.peers[id].goaways == [(0, 0)]
+
+
+def test_close_at_once() -> None:
+    world = World()
+    ticket = world.submit()
+    world.connect()
+    world.act(desk.close(world.pool, 0.0))
+    assert (world.failure(ticket).kind, world.pool.held) == ("StreamClosed", {})
+    world.pass_time(60.0)
+    assert desk.next_timeout(world.pool) == INFINITY
+
+
+# What may not be sent, and what can be seen
+
+
+def test_a_callers_mistake_raises_and_changes_nothing() -> None:
+    world = World()
+    for method, fields in (("GET /", ()), ("GET", ((b"a b", b"c"),)), ("GET", ((b"content-length", b"x"),))):
+        with pytest.raises(LocalProtocolError):
+            desk.submit(world.pool, A, method, "/", fields, None, 0.0)
+    assert (world.pool.jobs, world.pool.next_ticket) == ({}, 1)
+    world.submit()
+    world.connect()
+    with pytest.raises(LocalProtocolError, match="no meaning in HTTP/2"):
+        desk.submit(world.pool, A, "GET", "/", ((b"connection", b"close"),), None, 0.0)
+    check_books(world.pool)
+
+
+def test_what_the_protocol_does_not_take_fails_once_it_is_known() -> None:
+    world = World()
+    bad = world.submit(fields=((b"connection", b"close"),))
+    good = world.submit()
+    id = world.connect()
+    assert (world.failure(bad).kind, world.running()) == ("LocalProtocolError", {id: 1})
+    world.answer(id)
+    assert world.ended(good)
+
+
+@pytest.mark.parametrize("settings", [Settings(pipeline=2), Settings(max_pushes=1)])
+def test_a_pool_neither_pipelines_nor_takes_pushes(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="allowed are"):
+        Pool(Limits(), settings)
+
+
+def test_the_snapshot_shows_everything() -> None:
+    world = World(Limits(max_per_origin=1), announced=1)
+    assert desk.snapshot(world.pool, 0.0).describe() == "no connections"
+    world.submit()
+    world.connect()
+    world.submit()
+    world.submit(B)
+    shown = desk.snapshot(world.pool, 2.0)
+    assert [item.origin for item in shown.waiting] == ["https://a.test", "https://b.test"]
+    text = shown.describe()
+    assert "HTTP/2 to https://a.test, open: 1 of 1 slots taken" in text
+    assert "being dialled: https://b.test, 8.00 s left" in text
+    assert "waiting for 2.00 s: GET https://a.test/" in text
+    assert desk.stats(world.pool, 2.0).oldest_wait == 2.0
+
+
+def test_a_timeout_that_comes_early_does_nothing() -> None:
+    world = World()
+    world.submit()
+    assert desk.handle_timeout(world.pool, 1.0) == []
+    world.pass_time(10.0)
+    assert desk.next_timeout(world.pool) == INFINITY
