@@ -299,14 +299,17 @@ class Http1Model:
             self._fault(served, plan)
             return
         self._head(served, plan)
+        without = served.method == "HEAD" or plan.status in (204, 304)
+        if without or (plan.stated and not plan.size and not served.tunnel):
+            self._finish(served, plan, without)
+            return
         if plan.then and plan.at == "head":
             self._fault(served, plan)
             return
-        without = served.method == "HEAD" or plan.status in (204, 304)
-        self._content_left = 0 if without else plan.stop if plan.then else plan.size
+        self._content_left = plan.stop if plan.then else plan.size
         self._stage = "content"
-        if without or (not self._content_left and not plan.then):
-            self._finish(served, plan, without)
+        if not self._content_left and not plan.then:
+            self._finish(served, plan, False)
         elif plan.pause:
             self.later(self.now + plan.pause, "piece", served.key)
         elif not self._content_left:

@@ -38,16 +38,20 @@ class Http2Model(Ledger):
         self.forgotten = False  # nobody gets an answer any more
         self._turn = 0
         self._next_push = 2
-        if "settings" not in habits.withhold:
-            if habits.settings_pause:
-                self.later(now + habits.settings_pause, "settings")
-            else:
-                self.announce(habits.settings)
+        self._mute = habits.settings_pause > 0  # what it has to say waits, and SETTINGS are the first of it
+        if "settings" in habits.withhold:
+            self.crimes.append("no SETTINGS")
+        else:
+            self.announce(habits.settings)
+        if self._mute:
+            self.later(now + habits.settings_pause, "settings")
 
     # --- output
 
     def take(self, room: int) -> bytes:
         """What goes out now, at most `room` bytes."""
+        if self._mute:
+            return b""
         while len(self.out) < room and self.sending and self._send_some(room - len(self.out)):
             pass
         if len(self.out) <= room:
@@ -74,7 +78,7 @@ class Http2Model(Ledger):
 
     def act(self, action: str, number: int, now: float) -> None:
         if action == "settings":
-            self.announce(self.habits.settings)
+            self._mute = False
             return
         if action == "read":
             self.reading = True
