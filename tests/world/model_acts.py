@@ -116,7 +116,7 @@ def extra_window(model: Http2Model, value: int, now: float) -> None:
         model.receive_window += value
         model.emit(f.window_update(0, value))
     for stream in model.live.values():
-        if stream.client_open and not stream.pushed and stream.receive_window + value < f.MAX_WINDOW // 2:
+        if stream.client_open and not stream.pushed and stream.receive_window + value < 2**29:
             stream.receive_window += value
             model.emit(f.window_update(stream.id, value))
 

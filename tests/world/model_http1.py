@@ -63,7 +63,7 @@ class Http1Model:
 
     # --- what the world tells
 
-    def note_sent(self, size: int, delivered: int, now: float) -> None:
+    def note_sent(self, size: int, delivered: int, before: int, now: float) -> None:
         """HTTP/1.1 needs to know nothing of that."""
 
     def end(self, now: float) -> None:

@@ -108,9 +108,10 @@ class Ledger:
         self._block: bytearray | None = None
         self._block_stream = 0
         self._block_ends = False
-        self._marks: deque[tuple[int, int, float]] = deque()
+        self._marks: deque[tuple[int, int, int, float]] = deque()
         self._noted = 0
         self._known = -1  # how many of our bytes the client had when it made this frame
+        self._known_before = -1  # and how many before the last that it was given
         self._made = 0.0  # when it made it
         self.now = 0.0
         self._reset_tokens = 500.0
@@ -120,10 +121,10 @@ class Ledger:
 
     # --- what the world tells
 
-    def note_sent(self, size: int, delivered: int, now: float) -> None:
-        """The client just made `size` bytes, having been given `delivered` bytes of ours."""
+    def note_sent(self, size: int, delivered: int, before: int, now: float) -> None:
+        """The client just made `size` bytes, having been given `delivered` bytes of ours, `before` of them earlier."""
         self._noted += size
-        self._marks.append((self._noted, delivered, now))
+        self._marks.append((self._noted, delivered, before, now))
 
     def end(self, now: float) -> None:
         """The client's half of the connection ended."""
@@ -131,7 +132,9 @@ class Ledger:
         self.closing = True
 
     def complain(self, what: str, stream: int = 0) -> None:
-        self.violations.append(f"{what} (stream {stream})" if stream else what)
+        """An offence of the client's; after one of ours that ends connections nothing counts."""
+        if not self.crimes:
+            self.violations.append(f"{what} (stream {stream})" if stream else what)
 
     # --- time
 
@@ -208,9 +211,9 @@ class Ledger:
         while marks and marks[0][0] < self._position:
             marks.popleft()
         if marks:
-            _, self._known, self._made = marks[0]
+            _, self._known, self._known_before, self._made = marks[0]
         else:
-            self._known, self._made = -1, now
+            self._known, self._known_before, self._made = -1, -1, now
 
     def _judge(self, kind: int, flags: int, stream: int, payload: bytes, now: float) -> None:
         if self.client_settings == 0 and kind != f.SETTINGS:
@@ -430,7 +433,9 @@ class Ledger:
             return
         if stream.served.aborted is not None:
             self.complain("a second RST_STREAM", number)
-        elif 0 <= stream.over_at <= self._known and (stream.reset_by == "server" or not stream.client_open):
+        elif 0 <= stream.over_at <= self._known and (
+            not stream.client_open or (stream.reset_by == "server" and stream.server_open and not stream.served.crime)
+        ):  # not where something else came together with our RST_STREAM: it may have answered that
             self.complain(
                 f"RST_STREAM on a stream that the client knows to be over ({stream.reset_by or 'ended'})", number
             )
@@ -527,7 +532,7 @@ class Ledger:
                 return
             if stream.reset_by == "client":
                 self.complain("WINDOW_UPDATE on a stream that the client has reset", number)
-            elif 0 <= stream.over_at <= self._known:
+            elif 0 <= stream.over_at <= self._known_before:
                 self.complain("WINDOW_UPDATE on a stream that the client knows to be over", number)
             stream.send_window += size
             if stream.send_window > f.MAX_WINDOW:

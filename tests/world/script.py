@@ -79,10 +79,10 @@ class Script:
 _CONCURRENT = (1000, 100, 10, 2, 1, 0, 0, 1000, 100)
 _VALUES: dict[str, tuple[float, ...]] = {
     "settings_concurrent": _CONCURRENT,
-    "settings_window": (0, 1, 100, 10_000, 65_535, 1_000_000, 2**31 - 1 - 70_000),
+    "settings_window": (0, 1000, 10_000, 65_535, 1_000_000, 2**30),
     "settings_table": (0, 0, 30, 100, 4096, 65_536),
     "settings_frame": (16_384, 16_385, 100_000, 2**24 - 1),
-    "settings_several": (3, 70_000, 123_456, 4097),
+    "settings_several": (70_000, 123_456, 4097),
     "ping": (1, 1, 3, 40),
     "unknown": (1, 5, 40),
     "priority": (1, 5, 40),
@@ -98,9 +98,9 @@ def _link(rng: Random, scene: Scene, cuts: float = 0.3) -> None:
     for path in (scene.up, scene.down):
         path.latency = rng.choice((0.0, 0.001, 0.02, 0.15))
         path.bandwidth = rng.choice((1e5, 1e6, 1e7, 1e9))
-        path.capacity = rng.choice((2000, 30_000, 200_000, 1 << 20))
+        path.capacity = rng.choice((3000, 30_000, 200_000, 1 << 20))
         path.cut = rng.choice((0.0, cuts, 0.9))
-        path.largest = rng.choice((3, 30, 500, 5000, 20_000))
+        path.largest = rng.choice((300, 1000, 5000, 20_000))
 
 
 def _settings(rng: Random, scene: Scene) -> None:
@@ -113,7 +113,7 @@ def _settings(rng: Random, scene: Scene) -> None:
         scene.settings["header_table_size"] = rng.choice((0, 100, 4096, 4096, 20_000))
         scene.settings["max_frame_size"] = rng.choice((16_384, 16_384, 100_000))
     if rng.random() < 0.5:
-        scene.habits.settings = {3: rng.choice((1, 2, 10, 100, 250)), 4: rng.choice((0, 100, 5000, 65_535, 200_000))}
+        scene.habits.settings = {3: rng.choice((1, 2, 10, 100, 250)), 4: rng.choice((0, 1000, 5000, 65_535, 200_000))}
         if rng.random() < 0.3:
             scene.habits.settings[1] = rng.choice((0, 50, 4096, 65_536))
         if rng.random() < 0.3:
@@ -215,8 +215,8 @@ def _cuts(rng: Random, s: Scene) -> None:
     """Everything arrives in the smallest of pieces."""
     _settings(rng, s)
     for path in (s.up, s.down):
-        path.cut, path.largest = 1.0, rng.choice((1, 2, 9, 40))
-    s.requests, s.habits.sizes, s.upload_sizes = 15, (0, 1, 100, 800), (1, 50, 700)
+        path.cut, path.largest = 1.0, rng.choice((1, 9, 40, 40))
+    s.requests, s.habits.sizes, s.upload_sizes = 15, (0, 1, 100, 300), (1, 50, 300)
     s.habits.split, s.habits.padding, s.habits.dynamic, s.habits.trailers = 0.4, 0.4, 0.5, 0.3
     s.cancels, s.habits.late = 0.3, 0.3
 
@@ -294,6 +294,7 @@ def draw_script(name: str, seed: int) -> Script:
     rng = Random(seed)
     scene = Scene()
     SCENARIOS[name](rng, scene)
+    _bound(scene)
     ops = []
     for number in range(scene.requests):
         time = 0.0 if scene.burst else rng.random() * scene.spread
@@ -311,6 +312,18 @@ def draw_script(name: str, seed: int) -> Script:
         ops.append(Op(rng.random() * scene.spread, "close"))
     ops.sort(key=lambda op: op.time)
     return Script(name, seed, scene, ops)
+
+
+def _bound(scene: Scene) -> None:
+    """Content is not so large that a tiny window turns it into thousands of frames: a world is many small stories."""
+    most = 25 * scene.settings.get("stream_window", 1 << 20)
+    if scene.down.cut > 0.5:
+        most = min(most, 40 * scene.down.largest)
+    scene.habits.sizes = tuple([min(size, most) for size in scene.habits.sizes])
+    most = 25 * max(1000, scene.habits.settings.get(4, 65_535))
+    if scene.up.cut > 0.5:
+        most = min(most, 40 * scene.up.largest)
+    scene.upload_sizes = tuple([min(size, most) for size in scene.upload_sizes])
 
 
 _FIELDS: tuple[Fields, ...] = (

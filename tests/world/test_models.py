@@ -219,12 +219,12 @@ def test_what_a_client_knows_decides_whether_a_reset_is_one_too_many() -> None:
     for delivered, violations in ((0, 0), (10_000, 1)):
         model = Http2Model(Random(1), Habits())
         start = f.PREFACE + f.frame(f.SETTINGS, 0, 0) + f.frame(f.SETTINGS, f.ACK, 0) + GOOD
-        model.note_sent(len(start), 0, 1.0)
+        model.note_sent(len(start), 0, 0, 1.0)
         model.receive(start, 1.0)
         model.tick(2.0)
         assert model.take(1 << 20) and model.requests[1].ended
         reset = f.rst_stream(1, f.CANCEL)
-        model.note_sent(len(reset), delivered, 2.0)
+        model.note_sent(len(reset), delivered, delivered, 2.0)
         model.receive(reset, 3.0)
         assert len(model.violations) == violations, model.violations
 

@@ -116,7 +116,7 @@ class World:
         acts = {op.name for op in script.ops if op.kind == "act"}
         self.may_seem_gone = bool(slow or scene.faults or scene.habits.withhold or "stop_reading" in acts)
         self.stuck = 0
-        self.idle_since_check = 0
+        self.barren = 0  # connections in a row that took no request
         # Caches of pure functions, for all connections: the verdict on a seed must not depend on the worlds before it.
         http2_receive.blocks.clear()
         http2_receive.old_blocks.clear()
@@ -139,6 +139,8 @@ class World:
         )
         self.outbox = bytearray()
         self.must_flush = False
+        self.heard = 0  # bytes that the client had before those that it is reading
+        self.buried = False
         self.closing = False  # this side wanted the end
         self.lost = False  # the link ended, or will not deliver what was sent
         self.cut_off = False  # bytes were lost
@@ -166,8 +168,10 @@ class World:
         if model.violations:
             raise Violation("server", model.violations[0])
         self.count_frames()
-        if self.waiting or self.ops:
-            self.start_life()
+        self.buried = True
+        self.barren = 0 if self.model.requests else self.barren + 1
+        if self.barren > 3:
+            self.waiting.clear()  # nobody there will ever take them
 
     def count_frames(self) -> None:
         for way, counts in (("<", self.model.sent), (">", self.model.received)):
@@ -182,17 +186,17 @@ class World:
             self.outbox += out
             self.must_flush = True
             self.sent_at = self.clock.now
-            self.model.note_sent(len(out), self.down.delivered, self.clock.now)
+            self.model.note_sent(len(out), self.down.delivered, self.heard, self.clock.now)
 
     def push(self) -> None:
         """Write what the link takes; once all is taken, say so, and write what comes then."""
         now = self.clock.now
         for _ in range(10_000):
             while self.outbox:
-                size = self.up.write(bytes(self.outbox[:131_072]), now)
-                if not size:
+                room = self.up.room
+                if room <= 0:
                     return
-                del self.outbox[:size]
+                del self.outbox[: self.up.write(bytes(self.outbox[:room]), now)]
             if not self.must_flush:
                 return
             self.must_flush = False
@@ -487,18 +491,20 @@ class World:
 
     def next_step(self) -> tuple[float, str]:
         """What is due first. Of what is due at the same time, the dice choose between two orders."""
-        best, step = self.down.next_arrival(), "receive"
-        if best < INFINITY and not core.wants_read(self.conn):
-            best = INFINITY
-        time = self.up.next_arrival()
-        if time < best and self.model.reading:
-            best, step = time, "serve"
-        time = self.model.next_timeout()
-        if time < best or (time == best and self.stuck & 1):
-            best, step = time, "tick"
-        time = core.next_timeout(self.conn)
-        if time < best:
-            best, step = time, "timeout"
+        best, step = INFINITY, ""
+        if not self.buried:
+            best, step = self.down.next_arrival(), "receive"
+            if best < INFINITY and not core.wants_read(self.conn):
+                best = INFINITY
+            time = self.up.next_arrival()
+            if time < best and self.model.reading:
+                best, step = time, "serve"
+            time = self.model.next_timeout()
+            if time < best or (time == best and self.stuck & 1):
+                best, step = time, "tick"
+            time = core.next_timeout(self.conn)
+            if time < best:
+                best, step = time, "timeout"
         if self.agenda and self.agenda[0][0] < best:
             best, step = self.agenda[0][0], "react"
         if self.ops:
@@ -514,7 +520,7 @@ class World:
     def now_due(self) -> float:
         """When the end of the link shows."""
         if core.is_closed(self.conn):
-            return self.clock.now if self.waiting or self.ops else INFINITY
+            return INFINITY if self.buried and not self.waiting else self.clock.now
         if self.down.broken:
             return self.clock.now
         return self.down.end_arrival()
@@ -554,12 +560,16 @@ class World:
             whole = core.receive(old, data, now)[0]
             laws.check_split(old, data, now, dice, whole, events)
         self.call(f"receive {len(data)}" if self.tracing else "receive", core.receive, data, now)
+        self.heard = self.down.delivered
         self.pull()
 
     def end(self, now: float) -> None:
         """The link ended, or the client closed it."""
         if core.is_closed(self.conn):
-            self.end_life()
+            if not self.buried:
+                self.end_life()
+            if self.waiting:
+                self.start_life()
             return
         clean = not self.down.broken
         unsent = len(self.outbox)
@@ -607,11 +617,10 @@ class World:
         if self.waiting and not self.nowhere():
             raise Violation("progress", f"{len(self.waiting)} requests wait, capacity is {core.capacity(self.conn)}")
         laws.check_rest(self)
-        self.closing = True
-        self.call("close", core.close, self.clock.now)
-        self.ops.clear()
-        self.waiting.clear()
-        self.end_life()
+        if not self.buried:
+            self.closing = True
+            self.call("close", core.close, self.clock.now)
+            self.end_life()
 
     def nowhere(self) -> bool:
         """Whether the server takes nobody, by its own word or by its silence."""
