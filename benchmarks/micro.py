@@ -24,7 +24,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded
 from h2.settings import SettingCodes, Settings
 
-from calamint.core import hpack, http2, http2_receive
+from calamint.core import hpack, http2, http2_head
 from calamint.core.events import DataReceived as CoreData
 from calamint.core.events import ResponseEnded as CoreEnded
 from calamint.core.events import ResponseReceived as CoreResponse
@@ -174,7 +174,7 @@ def run_calamint(recording: Recording) -> float:
 
 def forget() -> None:
     """Empty the caches of blocks and strings that all connections share."""
-    http2_receive.blocks = http2_receive.old_blocks = {}
+    http2_head.blocks = http2_head.old_blocks = {}
     hpack.names = {}
     hpack.literals = hpack.old_literals = {}
 

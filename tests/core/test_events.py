@@ -47,5 +47,7 @@ def test_the_union_names_every_event() -> None:
 
 def test_names_are_in_the_past_tense_and_documented() -> None:
     for kind in get_args(events.Event):
-        assert kind.__name__.endswith(("Received", "Ended", "Failed", "Opened", "Acknowledged", "Closed"))
+        assert kind.__name__.endswith(
+            ("Received", "Ended", "Failed", "Opened", "Acknowledged", "Closed", "Upgraded", "Promised")
+        )
         assert kind.__doc__ or COMPILED  # mypyc drops docstrings

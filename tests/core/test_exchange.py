@@ -9,17 +9,23 @@ from hypothesis import strategies as st
 from calamint.core.errors import Failure
 from calamint.core.exchange import (
     CLOCKS,
+    CONNECTING,
     ENDED,
+    EXPECTING,
     IDLE,
     LOCAL_AWAITING,
     LOCAL_RECEIVING,
     OPEN_AWAITING,
     OPEN_RECEIVING,
+    REFUSED,
     REMOTE,
+    RESERVED,
     RESET_BY_PEER,
     RESET_BY_US,
     SETTINGS,
     STATE_NAMES,
+    TUNNEL,
+    TUNNEL_LOCAL,
     Clocks,
     Exchange,
     Settings,
@@ -105,7 +111,7 @@ RUNNING: Final[list[tuple[Exchange, float, str]]] = [
 @pytest.mark.parametrize(("item", "due", "name"), RUNNING)
 def test_running_clock(item: Exchange, due: float, name: str) -> None:
     assert item.running_clock() == (due, name)
-    assert item.due() == due
+    assert item.running_clock()[0] == due
 
 
 @pytest.mark.parametrize(("item", "due", "name"), RUNNING)
@@ -156,7 +162,7 @@ def test_idle_never_runs_while_content_is_left_open(clocks: Clocks, deadline: fl
 def test_idle_does_not_run_out_while_content_moves() -> None:
     """An early response head, then a long upload through a window so large that no WINDOW_UPDATE is needed; or HTTP/1.1."""
     item = make(OPEN_RECEIVING, head_at=110, upload=waiting(200))
-    assert item.due() >= 200 + FOUR.idle
+    assert item.running_clock()[0] >= 200 + FOUR.idle
 
 
 def test_idle_begins_no_earlier_than_the_end_of_the_request() -> None:
@@ -229,7 +235,7 @@ OVERDUE: Final[list[tuple[Exchange, float, str, tuple[str, ...]]]] = [
 def test_overdue_says_what_was_seen_and_what_was_allowed(
     item: Exchange, now: float, kind: str, parts: tuple[str, ...]
 ) -> None:
-    assert item.due() <= now
+    assert item.running_clock()[0] <= now
     failure = item.overdue(now)
     assert failure.kind == kind
     assert failure.code == -1
@@ -275,8 +281,8 @@ def test_waits_for_room_once_the_window_is_open_again() -> None:
 
 def test_states_have_names() -> None:
     states = (
-        *(IDLE, OPEN_AWAITING, OPEN_RECEIVING, LOCAL_AWAITING, LOCAL_RECEIVING),
-        *(REMOTE, ENDED, RESET_BY_US, RESET_BY_PEER),
+        *(IDLE, EXPECTING, CONNECTING, OPEN_AWAITING, OPEN_RECEIVING, REFUSED, TUNNEL),
+        *(LOCAL_AWAITING, LOCAL_RECEIVING, TUNNEL_LOCAL, RESERVED, REMOTE, ENDED, RESET_BY_US, RESET_BY_PEER),
     )
     assert sorted(states) == list(range(len(STATE_NAMES)))
     assert STATE_NAMES[IDLE] == "idle"
@@ -332,6 +338,8 @@ RANGES: Final = [
     ("max_streams", 1, 2**31 - 1),
     ("first_streams", 1, 2**31 - 1),
     ("output_budget", 1, 2**31 - 1),
+    ("max_pushes", 0, 2**31 - 1),
+    ("pipeline", 1, 1000),
 ]
 
 
@@ -349,11 +357,12 @@ def test_settings_refuse_what_is_outside_of_a_range(name: str, low: int, high: i
 
 
 def test_settings_defaults() -> None:
-    assert [name for name, _, _ in RANGES] == list(Settings.__match_args__)
+    assert {name for name, _, _ in RANGES} | {"keepalive"} == set(Settings.__match_args__)
     assert (SETTINGS.stream_window, SETTINGS.connection_window) == (2 << 20, 16 << 20)
     assert (SETTINGS.max_frame_size, SETTINGS.header_table_size) == (16_384, 4096)
     assert (SETTINGS.max_field_section, SETTINGS.max_fields) == (64 << 10, 128)
     assert (SETTINGS.max_streams, SETTINGS.first_streams, SETTINGS.output_budget) == (100, 100, 256 << 10)
+    assert (SETTINGS.keepalive, SETTINGS.max_pushes, SETTINGS.pipeline) == (30.0, 0, 1)
 
 
 def test_check_range_accepts_what_is_in_it() -> None:

@@ -447,9 +447,9 @@ def sent(
     fields: Fields = (), size: int = -1, end: bool = True, method: str = "GET", target: str = "/"
 ) -> tuple[bytes, int, bool]:
     """From what is remembered too."""
-    first = encode_request(method, target, b"example.org", fields, size, end)
-    assert encode_request(method, target, b"example.org", fields, size, end) == first
-    return first
+    data, length, head = encode_request(method, target, b"example.org", fields, size, end)
+    assert encode_request(method, target, b"example.org", fields, size, end) == (data, length, head)
+    return data, length, head.closes
 
 
 def test_a_request_head() -> None:
@@ -505,8 +505,8 @@ def test_a_callers_own_framing() -> None:
 def test_what_may_not_be_sent() -> None:
     with pytest.raises(LocalProtocolError, match="not a token"):
         sent(method="GET /")
-    with pytest.raises(LocalProtocolError, match="makes a tunnel"):
-        sent(method="CONNECT", target="example.org:443")
+    with pytest.raises(LocalProtocolError, match="must be a host and a port"):
+        sent(method="CONNECT", target="/")
     with pytest.raises(LocalProtocolError, match="printable ASCII"):
         sent(target="/ HTTP/1.1\r\n")
     with pytest.raises(LocalProtocolError, match="not a token"):
@@ -514,7 +514,9 @@ def test_what_may_not_be_sent() -> None:
 
 
 def test_values_of_the_codec_can_be_compared() -> None:
-    assert RequestHead(b"GET ", b"", -1, False, True) == RequestHead(b"GET ", b"", -1, False, True)
+    assert RequestHead(b"GET ", b"", -1, False, True, False, True) == RequestHead(
+        b"GET ", b"", -1, False, True, False, True
+    )
     assert StatusLine(1, 200, b"") != StatusLine(1, 200, b"OK")
 
 

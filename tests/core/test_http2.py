@@ -75,9 +75,10 @@ def test_the_preface_by_default() -> None:
     ("settings", "pairs"),
     [
         (Settings(header_table_size=4096), ((2, 0), (4, 2_097_152), (6, 65_536), (9, 1))),
-        (Settings(header_table_size=0), ((1, 0), (2, 0), (4, 2_097_152), (6, 65_536), (9, 1))),
-        (Settings(header_table_size=65_536), ((1, 65_536), (2, 0), (4, 2_097_152), (6, 65_536), (9, 1))),
-        (Settings(max_frame_size=16_385), ((2, 0), (4, 2_097_152), (6, 65_536), (9, 1), (5, 16_385))),
+        (Settings(header_table_size=0), ((2, 0), (1, 0), (4, 2_097_152), (6, 65_536), (9, 1))),
+        (Settings(header_table_size=65_536), ((2, 0), (1, 65_536), (4, 2_097_152), (6, 65_536), (9, 1))),
+        (Settings(max_frame_size=16_385), ((2, 0), (4, 2_097_152), (5, 16_385), (6, 65_536), (9, 1))),
+        (Settings(max_pushes=7), ((2, 1), (3, 7), (4, 2_097_152), (6, 65_536), (9, 1))),
         (Settings(stream_window=1, max_field_section=2), ((2, 0), (4, 1), (6, 2), (9, 1))),
     ],
 )
@@ -318,7 +319,7 @@ def test_requests_that_recur_are_encoded_alike_and_right() -> None:
 
 def test_many_different_requests_are_encoded_as_well_as_the_first() -> None:
     """What is remembered is bounded."""
-    conn, peer = start(settings=Settings(max_streams=10_000))
+    conn, peer = start(settings=Settings(keepalive=None, max_streams=10_000))
     for number in range(3000):
         fields = ((b"user-agent", b"test"), (b"x", b"%d" % (number % 600)))
         conn, data, ref = http2.request(conn, "GET", f"/{number % 700}", fields, None, 0.0)
@@ -533,7 +534,7 @@ def test_uploads_take_turns_a_frame_each() -> None:
 
 
 def test_turns_go_on_where_they_stopped() -> None:
-    conn, peer = start((wire.INITIAL_WINDOW_SIZE, 0), settings=Settings(output_budget=1))
+    conn, peer = start((wire.INITIAL_WINDOW_SIZE, 0), settings=Settings(keepalive=None, output_budget=1))
     for _ in range(3):
         conn = upload(conn, peer, b"x" * 40_000, end=True)
     conn, data, _ = http2.receive(
@@ -597,14 +598,14 @@ def test_a_stream_whose_own_window_is_shut_too_waits_for_both() -> None:
 )
 def test_content_goes_out_while_less_than_the_budget_is_unflushed(budget: int, frames: int) -> None:
     """DESIGN §2: both sides of the budget; the frame that reaches it is the last."""
-    conn, _ = start(settings=Settings(output_budget=budget))
+    conn, _ = start(settings=Settings(keepalive=None, output_budget=budget))
     conn, data, _ = http2.request(conn, "PUT", "/", (), b"x" * 50_000, 0.0)
     assert len(sent(data)) == frames
     assert conn.unflushed == sum([size for _, size in sent(data)]) == min(50_000, frames * 16_384)
 
 
 def test_flush_hands_out_the_rest() -> None:
-    conn, _ = start(settings=Settings(output_budget=20_000))
+    conn, _ = start(settings=Settings(keepalive=None, output_budget=20_000))
     conn, data, _ = http2.request(conn, "PUT", "/", (), b"x" * 50_000, 0.0, end=False)
     assert sent(data) == [(1, 16_384), (1, 16_384)]
     assert http2.receive(conn, wire.ping(), 0.5)[1] == wire.ping(ack=True), "control frames do not wait"
@@ -620,7 +621,7 @@ def test_flush_hands_out_the_rest() -> None:
 
 def test_heads_and_control_frames_go_out_above_the_budget() -> None:
     """DESIGN §2: "A verb hands out heads and control frames at once"."""
-    conn, peer = start(settings=Settings(output_budget=1))
+    conn, peer = start(settings=Settings(keepalive=None, output_budget=1))
     conn = upload(conn, peer, b"x" * 50_000, end=True)
     conn, data, _ = http2.request(conn, "PUT", "/", (), b"y", 0.0)
     assert wire.kinds(data) == [(wire.HEADERS, 3)]
@@ -633,7 +634,7 @@ def test_heads_and_control_frames_go_out_above_the_budget() -> None:
 
 
 def test_an_end_or_trailers_wait_their_turn_behind_the_budget() -> None:
-    conn, peer = start(settings=Settings(output_budget=1))
+    conn, peer = start(settings=Settings(keepalive=None, output_budget=1))
     conn = upload(conn, peer, b"x" * 10)
     for trailers in ((), ((b"x", b"y"),)):
         one, data = http2.send_data(conn, 1, b"", 0.0, end=True, trailers=trailers)
@@ -647,7 +648,7 @@ def test_an_end_or_trailers_wait_their_turn_behind_the_budget() -> None:
 
 def test_nothing_to_send_waits_for_no_turn() -> None:
     """DESIGN §3, law 4: an index names what it is about, and nothing else; fault B15."""
-    conn, peer = start(settings=Settings(output_budget=1))
+    conn, peer = start(settings=Settings(keepalive=None, output_budget=1))
     conn = upload(conn, peer, b"x")
     conn, data = http2.send_data(conn, 1, b"", 0.0)
     assert (data, conn.ready) == (b"", ())
@@ -686,7 +687,7 @@ def test_window_opened_tells_when_more_is_welcome() -> None:
 
 def reading(content: bytes = b"x" * 600, window: int = 1000) -> HTTP2Connection:
     """A response whose content waits unread."""
-    conn = get(start(settings=Settings(stream_window=window))[0], 0.0, 2)
+    conn = get(start(settings=Settings(keepalive=None, stream_window=window))[0], 0.0, 2)
     return http2.receive(conn, wire.headers_frame(1, OK) + wire.data_frame(1, content), 1.0)[0]
 
 
@@ -705,7 +706,7 @@ def test_the_stream_is_credited_for_what_was_read_at_half_its_window() -> None:
 
 def test_padding_is_credited_with_what_was_read() -> None:
     """§6.1: "The entire DATA frame payload is included in flow control"."""
-    conn = get(start(settings=Settings(stream_window=1000))[0])
+    conn = get(start(settings=Settings(keepalive=None, stream_window=1000))[0])
     conn, _, _ = http2.receive(conn, wire.headers_frame(1, OK) + wire.data_frame(1, b"x" * 400, padding=99), 1.0)
     conn, data, _ = http2.consume(conn, 1, 399, 2.0)
     assert data == b""
@@ -824,6 +825,11 @@ def at(conn: HTTP2Connection, now: float, *data: bytes) -> HTTP2Connection:
     return http2.receive(conn, b"".join(data), now)[0]
 
 
+def left(conn: HTTP2Connection) -> HTTP2Connection:
+    """All of the output is in the kernel."""
+    return http2.flush(conn, conn.now)[0]
+
+
 def answered(clocks: Clocks, deadline: float) -> HTTP2Connection:
     return at(asking(clocks, deadline), 2.0, wire.headers_frame(1, OK))
 
@@ -843,12 +849,12 @@ CLOCK_STORIES: Final[dict[str, tuple[str, Story, float, str, str]]] = {
     ),
     "head after the last content": (
         "head",
-        lambda clocks, deadline: http2.send_data(asking(clocks, deadline, end=False), 1, b"x", 5.0, end=True)[0],
+        lambda clocks, deadline: left(http2.send_data(asking(clocks, deadline, end=False), 1, b"x", 5.0, end=True)[0]),
         *(65.0, "ReadTimeout", "PUT /: no response head for 60.00 s (head=60)"),
     ),
     "head after content that waited": (
         "head",
-        lambda clocks, deadline: at(asking(clocks, deadline, content=b"x" * 1001), 9.0, wire.window_update(1, 1)),
+        lambda clocks, deadline: left(at(asking(clocks, deadline, content=b"x" * 1001), 9.0, wire.window_update(1, 1))),
         *(69.0, "ReadTimeout", "PUT /: no response head for 60.00 s (head=60)"),
     ),
     "head after an interim response": (
@@ -991,7 +997,7 @@ def test_idle_does_not_blame_the_peer_while_our_content_is_left_open(clock: str)
 
 def slow(clocks: Clocks, seconds: tuple[float, ...]) -> HTTP2Connection:
     """An upload, left open, whose head was answered at once; a frame of it leaves at each of these moments."""
-    conn, _ = start(settings=Settings(output_budget=1))
+    conn, _ = start(settings=Settings(keepalive=None, output_budget=1))
     content = b"x" * (16_384 * (len(seconds) + 1))
     conn, _, _ = http2.request(conn, "PUT", "/", (), content, 0.0, end=False, clocks=clocks)
     for now in seconds:
@@ -1020,7 +1026,7 @@ def test_the_wake_up_is_not_late_after_a_slow_upload() -> None:
 
 def test_idle_does_not_blame_the_peer_while_our_content_moves() -> None:
     """DESIGN §3, law 5: an early head, and then minutes of upload, each of them with progress."""
-    conn, _ = start(settings=Settings(output_budget=1))
+    conn, _ = start(settings=Settings(keepalive=None, output_budget=1))
     conn, _, _ = http2.request(conn, "PUT", "/", (), b"x" * 16_384 * 4, 0.0)
     conn = at(conn, 1.0, wire.headers_frame(1, OK))
     for now in (30.0, 60.0, 90.0):
@@ -1077,7 +1083,9 @@ def test_a_clock_of_a_later_state_may_be_shorter() -> None:
 
 def test_a_snapshot_says_where_everything_stands() -> None:
     conn, peer = start(
-        (wire.INITIAL_WINDOW_SIZE, 8), (wire.MAX_CONCURRENT_STREAMS, 5), settings=Settings(stream_window=100)
+        (wire.INITIAL_WINDOW_SIZE, 8),
+        (wire.MAX_CONCURRENT_STREAMS, 5),
+        settings=Settings(keepalive=None, stream_window=100),
     )
     for content in (None, b"hello, world"):
         conn, data, _ = http2.request(conn, "PUT", f"/{len(content or b'')}", (), content, 1.0)
@@ -1115,10 +1123,10 @@ def test_content_that_waits_for_the_peer_says_so() -> None:
 
 
 def test_content_that_waits_for_our_socket_says_so() -> None:
-    conn, _ = start(settings=Settings(output_budget=1))
+    conn, _ = start(settings=Settings(keepalive=None, output_budget=1))
     conn, _, _ = http2.request(conn, "PUT", "/", (), b"x" * 20_000, 1.0)
     assert http2.snapshot(conn, 2.0).requests[0].waits_for == "room in the output"
-    conn, _ = start((wire.INITIAL_WINDOW_SIZE, 0), settings=Settings(output_budget=1))
+    conn, _ = start((wire.INITIAL_WINDOW_SIZE, 0), settings=Settings(keepalive=None, output_budget=1))
     conn, _, _ = http2.request(conn, "PUT", "/", (), b"x" * 40_000, 1.0)
     assert http2.snapshot(conn, 2.0).requests[0].waits_for == "the peer's window"
     conn = at(conn, 3.0, wire.window_update(1, 50_000))

@@ -29,11 +29,12 @@ from tests.core import http2_peer as wire
 
 COMPILED: Final = not (http2_state.__file__ or "").endswith(".py")
 ORIGIN: Final = Origin("https", "a.test", 443)
-MANY: Final = Settings(max_streams=1000, first_streams=1000)
+MANY: Final = Settings(max_streams=1000, first_streams=1000, keepalive=None)
+QUIET: Final = Settings(keepalive=None)  # no PING of its own: the clocks are looked at one by one
 LAST: Final = 2**31 - 1
 
 
-def start(*pairs: wire.Setting, settings: Settings = SETTINGS, now: float = 0.0) -> tuple[HTTP2Connection, wire.Peer]:
+def start(*pairs: wire.Setting, settings: Settings = QUIET, now: float = 0.0) -> tuple[HTTP2Connection, wire.Peer]:
     """A connection and its peer; each has the other's SETTINGS."""
     conn, data = http2.connect(ORIGIN, settings, now)
     peer = wire.Peer(data)
@@ -259,11 +260,11 @@ def test_the_old_value_goes_on_after_a_cancellation_was_tried_on_it() -> None:
 
 def test_peer_settings_replaced_one_at_a_time() -> None:
     peer = Peer(False, 7)
-    assert peer.replace(True) == Peer(True, 7, 65_535, 16_384, LAST)
-    assert peer.replace(True, limit=0) == Peer(True, 0, 65_535, 16_384, LAST)
-    assert peer.replace(True, initial_window=0) == Peer(True, 7, 0, 16_384, LAST)
-    assert peer.replace(True, max_frame_size=16_385) == Peer(True, 7, 65_535, 16_385, LAST)
-    assert peer.replace(True, max_field_section=0) == Peer(True, 7, 65_535, 16_384, 0)
+    assert peer.replace() == Peer(True, 7, 65_535, 16_384, LAST)
+    assert peer.replace(limit=0) == Peer(True, 0, 65_535, 16_384, LAST)
+    assert peer.replace(initial_window=0) == Peer(True, 7, 0, 16_384, LAST)
+    assert peer.replace(max_frame_size=16_385) == Peer(True, 7, 65_535, 16_385, LAST)
+    assert peer.replace(max_field_section=0) == Peer(True, 7, 65_535, 16_384, 0)
 
 
 def test_time_does_not_go_back() -> None:
@@ -313,12 +314,14 @@ def test_a_leaf_that_became_empty_is_used_again_in_the_same_call() -> None:
 
 def test_the_last_stream_id_is_used_and_none_after_it() -> None:
     """RFC 9113 §5.1.1: "Stream identifiers cannot be reused"."""
-    conn = altered(start()[0], next_ref=LAST)
-    assert http2.capacity(conn) == 100
+    conn = altered(start()[0], next_ref=LAST - 2)
+    assert (http2.capacity(conn), http2.is_draining(conn)) == (2, False)
+    conn, _, _ = http2.request(conn, "GET", "/", (), None, 0.0)
+    assert (http2.capacity(conn), http2.is_draining(conn)) == (1, False)
     conn, data, ref = http2.request(conn, "GET", "/", (), None, 0.0)
     assert ref == LAST
     assert wire.kinds(data) == [(wire.HEADERS, LAST)]
-    assert http2.capacity(conn) == 0
+    assert (http2.capacity(conn), http2.is_draining(conn)) == (0, True)
     with pytest.raises(LocalProtocolError, match="stream id"):
         http2.request(conn, "GET", "/", (), None, 0.0)
     conn, _, events = http2.receive(conn, wire.headers_frame(LAST, b"\x88", end=True), 1.0)

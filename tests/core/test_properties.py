@@ -28,7 +28,7 @@ from calamint.core.events import (
     TrailersReceived,
     WindowOpened,
 )
-from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
+from calamint.core.exchange import CLOCKS, EXPECTING, RESERVED, SETTINGS, Clocks, Settings
 from calamint.core.http2_state import CLOSED, OPEN, Control, HTTP2Connection
 from calamint.core.streams import LEAF, all_streams, find_stream
 from calamint.core.value import INFINITY, NEVER, Fields
@@ -102,7 +102,7 @@ def check_slots(conn: HTTP2Connection) -> None:
         assert stream.upload is not None
         assert stream.upload.queued or stream.upload.ending, "ready, and nothing to send"
     for stream in streams:
-        assert 1 <= stream.state <= 4, "open or half-closed (local)"
+        assert EXPECTING <= stream.state <= RESERVED, "open or half-closed (local)"
         assert stream.ref & 1 and stream.ref < conn.next_ref
         assert 0 <= stream.unread <= stream.received
         assert stream.recv_window + stream.credit + stream.unread <= conn.setup.settings.stream_window
@@ -189,7 +189,7 @@ class World(RuleBasedStateMachine):
         self.options, self.announced, self.now = options, announced, now
         conn, data = http2.connect(ORIGIN, options, now)
         # A pacer that has let most of its burst go, so that few resets are enough to meet it.
-        self.conn = altered(conn, control=Control({}, {}, settings_at=now, tokens=1.5, tokens_at=now))
+        self.conn = altered(conn, control=Control({}, {}, pending=(options,), tokens=1.5, tokens_at=now))
         self.peer = wire.Peer(data)
         self.stories = Stories()
         self.pending = b""
@@ -421,7 +421,7 @@ class Time(World):
         conn = self.conn
         wake = http2.next_timeout(conn)
         for stream in all_streams(conn.streams):
-            assert wake <= stream.due(), stream.running_clock()
+            assert wake <= stream.running_clock()[0], stream.running_clock()
         if conn.control.unsent:
             assert wake < conn.now + 1.0, "the pacer lets 30 a second go"
         if conn.control.ping_at > NEVER and conn.status != CLOSED:
@@ -440,7 +440,7 @@ class Time(World):
         for stream in all_streams(conn.streams):
             clocks = stream.clocks
             assert INFINITY in (clocks.head, clocks.idle, clocks.write, clocks.reader), "a request that nobody ends"
-            assert stream.due() == INFINITY
+            assert stream.running_clock()[0] == INFINITY
 
 
 QUICK: Final = settings(max_examples=150, stateful_step_count=60)

@@ -14,7 +14,7 @@ import calamint.core.value
 from calamint.core import events, frames, http2
 from calamint.core.errors import CANCEL, REFUSED_STREAM, Failure
 from calamint.core.exchange import ENDED, LOCAL_AWAITING, SETTINGS, Clocks, Exchange, Settings, Upload
-from calamint.core.fields import Head
+from calamint.core.fields import Head, Promise
 from calamint.core.hpack import Block, DecoderTable, EncoderTable
 from calamint.core.snapshot import RequestSnapshot, Snapshot
 from calamint.core.url import URL, Origin
@@ -29,9 +29,9 @@ EXTRAS: Final[dict[str, set[str]]] = {
     "fields.Head": {"bare"},
     "hpack.DecoderTable": {"memo"},
     "hpack.EncoderTable": {"around", "blocks"},
-    "http1.Setup": {"host"},
+    "http1_state.Setup": {"host"},
     "http2_state.Control": {"owner"},
-    "http2_state.Setup": {"authority", "remembers", "scheme"},
+    "http2_state.Setup": {"authority", "keepalive", "remembers", "scheme"},
 }
 MUTABLE: Final = {Exchange, Upload}  # while a draft owns them
 MACHINES: Final = (
@@ -48,8 +48,8 @@ TWO: Final = Failure("StreamReset", CANCEL, "reset", 3, True, 7)
 TABLE: Final = DecoderTable(((b"a", b"b"),), 34, 100, 4096, False)
 OTHER_TABLE: Final = DecoderTable((), 0, 4096, 8192, True)
 UPLOADS: Final = (
-    Upload((b"abc", b"d"), 1, 3, False, (), 9, 5, 1.0, 2.0, 3.0),
-    Upload((b"x",), 0, 1, True, ((b"t", b"u"),), -1, 6, 1.5, 2.5, 3.5),
+    Upload((b"abc", b"d"), 1, 3, False, (), 9, 5, 1.0, 2.0, 3.0, 7),
+    Upload((b"x",), 0, 1, True, ((b"t", b"u"),), -1, 6, 1.5, 2.5, 3.5, 8),
 )
 EXCHANGES: Final = (
     Exchange(
@@ -75,16 +75,19 @@ PAIRS: Final[tuple[tuple[Value, Value], ...]] = (
     (events.TrailersReceived(1, ()), events.TrailersReceived(3, ((b"a", b"b"),))),
     (events.ResponseEnded(1), events.ResponseEnded(3)),
     (events.RequestFailed(1, ONE), events.RequestFailed(3, TWO)),
+    (events.Upgraded(1), events.Upgraded(3)),
+    (events.PushPromised(1, 2, "GET", "/", ()), events.PushPromised(3, 4, "HEAD", "/x", ((b"a", b"b"),))),
     (events.WindowOpened(1), events.WindowOpened(3)),
     (events.PingAcknowledged(b"12345678", 0.5), events.PingAcknowledged(b"abcdefgh", 1.5)),
     (events.SettingsReceived(()), events.SettingsReceived(((1, 4096),))),
     (events.GoAwayReceived(1, 0, b""), events.GoAwayReceived(3, REFUSED_STREAM, b"bye")),
     (events.ConnectionClosed(None), events.ConnectionClosed(ONE)),
-    (Clocks(1.0, 2.0, 3.0, 4.0), Clocks(None, None, None, None)),
-    (Settings(), Settings(1, 65_535, 16_385, 0, 1, 1, 1, 1, 1)),
+    (Clocks(1.0, 2.0, 3.0, 4.0, 5.0), Clocks(None, None, None, None, None)),
+    (Settings(), Settings(1, 65_535, 16_385, 0, 1, 1, 1, 1, 1, None, 1, 2)),
     UPLOADS,
     EXCHANGES,
     (Head(200, (), 5, ""), Head(0, ((b"a", b"b"),), -1, "bad")),
+    (Promise("GET", "/", (), ""), Promise("", "/x", ((b"a", b"b"),), "bad")),
     (TABLE, OTHER_TABLE),
     (
         Block((), TABLE, (), False, False, False),

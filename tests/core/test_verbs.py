@@ -6,7 +6,7 @@ from calamint import core
 from calamint.core import http1, http2
 from calamint.core.errors import LocalProtocolError, UnsupportedProtocol
 from calamint.core.exchange import SETTINGS
-from calamint.core.http1 import HTTP1Connection
+from calamint.core.http1_state import HTTP1Connection
 from calamint.core.http2_state import HTTP2Connection
 
 ORIGIN = core.Origin("http", "localhost", 8080)

@@ -235,7 +235,7 @@ def test_a_request_that_left_is_not_unprocessed(private_ca: PrivateCa, over_tls:
         second = connection.request("POST", "/second", content=bytes(20_000))
         failures = {it.ref: it.failure for it in connection.events() if isinstance(it, core.RequestFailed)}
     assert {ref: failure.unprocessed for ref, failure in failures.items()} == {first: False, second: True}
-    assert {failure.kind for failure in failures.values()} == {"ReadError"}
+    assert {ref: failure.kind for ref, failure in failures.items()} == {first: "ReadError", second: "WriteError"}
 
 
 @pytest.mark.parametrize("over_tls", [False, True])

@@ -1,7 +1,7 @@
 """Events: what happened, in the past tense, one small value each.
 
-Per request, in this order: any number of `InterimReceived`, one `ResponseReceived`, any number of `DataReceived`, at most
-one `TrailersReceived`, and exactly one `ResponseEnded` or `RequestFailed`, after which nothing follows.
+Per request, in this order: any number of `InterimReceived`, one `ResponseReceived`, perhaps `Upgraded`, any number of
+`DataReceived`, at most one `TrailersReceived`, and exactly one `ResponseEnded` or `RequestFailed`, after which nothing follows.
 """
 
 from typing import ClassVar, Final, final
@@ -85,6 +85,35 @@ class RequestFailed(Value):
 
 
 @final
+class Upgraded(Value):
+    """The response has made a tunnel of the exchange: a 2xx to CONNECT (RFC 9110 §9.3.6), or 101 (§7.8).
+
+    From here on `DataReceived` is what comes through it, and what `send_data` is given goes in as it is.
+    """
+
+    __slots__ = ("ref",)
+    __match_args__: ClassVar[tuple[str, ...]] = ("ref",)
+
+    def __init__(self, ref: int) -> None:
+        self.ref: Final = ref
+
+
+@final
+class PushPromised(Value):
+    """The peer will answer a request that it made up for us (RFC 9113 §8.4): the answer comes under the ref `promised`."""
+
+    __slots__ = ("ref", "promised", "method", "target", "fields")
+    __match_args__: ClassVar[tuple[str, ...]] = ("ref", "promised", "method", "target", "fields")
+
+    def __init__(self, ref: int, promised: int, method: str, target: str, fields: Fields) -> None:
+        self.ref: Final = ref
+        self.promised: Final = promised
+        self.method: Final = method
+        self.target: Final = target
+        self.fields: Final = fields
+
+
+@final
 class WindowOpened(Value):
     """All content that waited in the value for this request has been handed out: more is welcome."""
 
@@ -149,6 +178,8 @@ Event = (
     | TrailersReceived
     | ResponseEnded
     | RequestFailed
+    | Upgraded
+    | PushPromised
     | WindowOpened
     | PingAcknowledged
     | SettingsReceived

@@ -11,21 +11,33 @@ from calamint.core.value import INFINITY, NEVER, Fields, Value
 
 # Where an exchange stands: the states of RFC 9113 §5.1 with their progress. HTTP/1.1 uses the same words.
 IDLE: Final = 0  # no head has been sent
-OPEN_AWAITING: Final = 1  # our content is not ended, no final head yet
-OPEN_RECEIVING: Final = 2  # our content is not ended, the final head is here
-LOCAL_AWAITING: Final = 3  # half-closed (local): we are done, no final head yet
-LOCAL_RECEIVING: Final = 4  # half-closed (local), the final head is here
-REMOTE: Final = 5  # half-closed (remote): the response is complete, our content is not
-ENDED: Final = 6  # closed: both sides are complete
-RESET_BY_US: Final = 7  # closed by our reset
-RESET_BY_PEER: Final = 8  # closed by the peer's reset
+EXPECTING: Final = 1  # open: our content is held back until 100 (Continue), RFC 9110 §10.1.1
+CONNECTING: Final = 2  # open: CONNECT has been sent, what goes through the tunnel is held back until it is made
+OPEN_AWAITING: Final = 3  # open: our content is not ended, no final head yet
+OPEN_RECEIVING: Final = 4  # open: our content is not ended, the final head is here
+REFUSED: Final = 5  # open: the final head came while our content was held back, which nobody wants any more
+TUNNEL: Final = 6  # open: what comes and goes is no HTTP (RFC 9110 §9.3.6, §7.8)
+LOCAL_AWAITING: Final = 7  # half-closed (local): we are done, no final head yet
+LOCAL_RECEIVING: Final = 8  # half-closed (local), the final head is here
+TUNNEL_LOCAL: Final = 9  # half-closed (local): a tunnel that we have ended
+RESERVED: Final = 10  # reserved (remote): promised by the peer, no final head yet
+REMOTE: Final = 11  # half-closed (remote): the response is complete, our content is not
+ENDED: Final = 12  # closed: both sides are complete
+RESET_BY_US: Final = 13  # closed by our reset
+RESET_BY_PEER: Final = 14  # closed by the peer's reset
 
 STATE_NAMES: Final = (
     "idle",
+    "open, content held back until 100 (Continue)",
+    "open, awaiting the tunnel",
     "open, awaiting the response",
     "open, receiving the response",
+    "open, receiving the response, content refused",
+    "open, a tunnel",
     "half-closed (local), awaiting the response",
     "half-closed (local), receiving the response",
+    "half-closed (local), a tunnel",
+    "reserved (remote)",
     "half-closed (remote)",
     "ended",
     "reset by us",
@@ -39,10 +51,12 @@ class Clocks(Value):
 
     `head`: from the last byte of the request to the final head, begun again by an interim response. `idle`: in which we
     waited and no content, fields or window came. `write`: without progress while content is unsent. `reader`: in which
-    content waits unread, or our own content is left open: then this side is to blame.
+    content waits unread, or our own content is left open: then this side is to blame. `expect`: for 100 (Continue) to a
+    request that expects it; then its content goes out all the same (RFC 9110 §10.1.1). In a tunnel neither `head` nor
+    `idle` runs.
     """
 
-    __match_args__: ClassVar[tuple[str, ...]] = ("head", "idle", "write", "reader")
+    __match_args__: ClassVar[tuple[str, ...]] = ("head", "idle", "write", "reader", "expect")
     __slots__ = ("shortest", *__match_args__)
 
     def __init__(
@@ -51,12 +65,14 @@ class Clocks(Value):
         idle: float | None = 60.0,
         write: float | None = 60.0,
         reader: float | None = 600.0,
+        expect: float | None = 1.0,
     ) -> None:
         self.head: Final = check_seconds("head", head)
         self.idle: Final = check_seconds("idle", idle)
         self.write: Final = check_seconds("write", write)
         self.reader: Final = check_seconds("reader", reader)
-        self.shortest: Final = min(self.head, self.idle, self.write, self.reader)
+        self.expect: Final = check_seconds("expect", expect)
+        self.shortest: Final = min(self.head, self.idle, self.write, self.reader)  # of those that begin again
 
 
 def check_seconds(name: str, seconds: float | None) -> float:
@@ -78,13 +94,15 @@ class Settings(Value):
     `stream_window` and `connection_window`: receive windows (RFC 9113 §5.2). `max_frame_size`: the largest frame that we
     accept. `max_field_section`: a decoded section, 32 more per field (RFC 9113 §6.5.2); `max_fields`: fields in it.
     `max_streams`: requests at once, or the peer's limit if that is lower; `first_streams`: before its SETTINGS came.
-    `output_budget`: content that is handed out and not yet flushed.
+    `output_budget`: content that is handed out and not yet flushed. `keepalive`: seconds of silence while requests wait,
+    then a PING (RFC 9113 §6.7), None for never. `max_pushes`: pushed streams at once, 0 for no push (RFC 9113 §8.4).
+    `pipeline`: requests outstanding at once on HTTP/1.1 (RFC 9112 §9.3.2).
     """
 
     __match_args__: ClassVar[tuple[str, ...]] = tuple(
         (
             "stream_window connection_window max_frame_size header_table_size max_field_section max_fields "
-            "max_streams first_streams output_budget"
+            "max_streams first_streams output_budget keepalive max_pushes pipeline"
         ).split()
     )
     __slots__ = __match_args__
@@ -100,6 +118,9 @@ class Settings(Value):
         max_streams: int = 100,
         first_streams: int = 100,
         output_budget: int = 256 * 1024,
+        keepalive: float | None = 30.0,
+        max_pushes: int = 0,
+        pipeline: int = 1,
     ) -> None:
         check_range("stream_window", stream_window, 1, 2**31 - 1)
         check_range("connection_window", connection_window, 65_535, 2**31 - 1)
@@ -110,6 +131,8 @@ class Settings(Value):
         check_range("max_streams", max_streams, 1, 2**31 - 1)
         check_range("first_streams", first_streams, 1, 2**31 - 1)
         check_range("output_budget", output_budget, 1, 2**31 - 1)
+        check_range("max_pushes", max_pushes, 0, 2**31 - 1)
+        check_range("pipeline", pipeline, 1, 1000)
         self.stream_window: Final = stream_window
         self.connection_window: Final = connection_window
         self.max_frame_size: Final = max_frame_size
@@ -119,6 +142,9 @@ class Settings(Value):
         self.max_streams: Final = max_streams
         self.first_streams: Final = first_streams
         self.output_budget: Final = output_budget
+        self.keepalive: Final = check_seconds("keepalive", keepalive)
+        self.max_pushes: Final = max_pushes
+        self.pipeline: Final = pipeline
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:
@@ -130,12 +156,30 @@ def check_range(name: str, value: int, low: int, high: int) -> None:
 SETTINGS: Final = Settings()
 
 
+def laxer(old: Settings, new: Settings) -> Settings:
+    """`new`, but for what the peer may still do by `old`: what holds until `new` is acknowledged (RFC 9113 §6.5.3)."""
+    return Settings(
+        max(old.stream_window, new.stream_window),
+        new.connection_window,
+        max(old.max_frame_size, new.max_frame_size),
+        max(old.header_table_size, new.header_table_size),
+        max(old.max_field_section, new.max_field_section),
+        new.max_fields,
+        new.max_streams,
+        new.first_streams,
+        new.output_budget,
+        new.keepalive,
+        new.max_pushes,
+        new.pipeline,
+    )
+
+
 @final
 class Upload(Value):
     """A request's own content: what waits in the value, and the milestones of sending it. Mutable like its exchange."""
 
     __match_args__: ClassVar[tuple[str, ...]] = tuple(
-        "queue taken queued ending trailers left sent moved_at shut_at reopened_at".split()
+        "queue taken queued ending trailers left sent moved_at shut_at reopened_at end".split()
     )
     __slots__ = __match_args__
 
@@ -151,6 +195,7 @@ class Upload(Value):
         moved_at: float = NEVER,
         shut_at: float = NEVER,
         reopened_at: float = NEVER,
+        end: int = 0,
     ) -> None:
         self.queue: tuple[bytes, ...] = queue
         self.taken: int = taken  # bytes of queue[0] that have been handed out
@@ -162,6 +207,7 @@ class Upload(Value):
         self.moved_at: float = moved_at  # content last moved, or began to wait
         self.shut_at: float = shut_at  # the peer's window last stopped us
         self.reopened_at: float = reopened_at  # the peer last opened the stream's window
+        self.end: int = end  # where the content that was handed out ends in the connection's output
 
     def copy(self) -> "Upload":
         """The same, to be changed by another draft."""
@@ -176,6 +222,7 @@ class Upload(Value):
             self.moved_at,
             self.shut_at,
             self.reopened_at,
+            self.end,
         )
 
     def add(self, data: bytes, now: float) -> None:
@@ -187,6 +234,17 @@ class Upload(Value):
         elif data:
             self.queue = (*self.queue, data)
         self.queued += len(data)
+
+    def drop(self) -> None:
+        """What waits is not wanted any more."""
+        self.queue = ()
+        self.taken = 0
+        self.queued = 0
+        self.trailers = ()
+
+    def is_shut(self) -> bool:
+        """Whether content waits for the peer's window, and not for room in the output."""
+        return self.shut_at > NEVER and self.shut_at >= max(self.moved_at, self.reopened_at)
 
     def take(self, limit: int, now: float) -> bytes:
         """The next piece of at most `limit` bytes; it counts as handed out."""
@@ -316,44 +374,57 @@ class Exchange(Value):
         moved_at = self.sent_at if self.upload is None else max(self.sent_at, self.upload.moved_at)
         return max(self.heard_at(), self.reader_at, moved_at)
 
-    def running_clock(self) -> tuple[float, str]:
-        """The clock that runs now: when it runs out, and its name. Where two run, the earlier one."""
+    def running_clock(self, flushed: int = 0, flushed_at: float = NEVER) -> tuple[float, str]:
+        """The clock that runs now: when it runs out, and its name. Where two run, the earlier one.
+
+        `flushed`: where in the connection's output the kernel is, `flushed_at`: when it last took content.
+        """
         state = self.state
         upload = self.upload
         clocks = self.clocks
-        is_open = state == OPEN_AWAITING or state == OPEN_RECEIVING
-        sending = is_open and upload is not None and upload.queued > 0
         due = self.deadline
         name = "total"
-        if sending and upload is not None:
-            if upload.moved_at + clocks.write < due:
-                due = upload.moved_at + clocks.write
-                name = "write"
-        elif is_open:  # we owe content: no clock blames the peer
-            quiet_at = max(self.opened_at, self.idle_since())  # it is ours to move since all that we gave has gone
-            if quiet_at + clocks.reader < due:
-                due = quiet_at + clocks.reader
-                name = "reader"
-        elif state == LOCAL_AWAITING and max(self.sent_at, self.interim_at) + clocks.head < due:
-            due = max(self.sent_at, self.interim_at) + clocks.head
-            name = "head"
-        if state == OPEN_RECEIVING or state == LOCAL_RECEIVING:
+        sending = False
+        at = INFINITY
+        clock = ""
+        if state == OPEN_AWAITING or state == OPEN_RECEIVING or state == TUNNEL:
+            if upload is not None and upload.queued:
+                sending = True
+                at = (upload.moved_at if upload.is_shut() else max(upload.moved_at, flushed_at)) + clocks.write
+                clock = "write"
+            elif state != TUNNEL:  # we owe content: no clock blames the peer since all that we gave has gone
+                at = max(self.opened_at, self.idle_since()) + clocks.reader
+                clock = "reader"
+        elif state == LOCAL_AWAITING or state == CONNECTING or state == RESERVED:
+            if upload is not None and upload.end > flushed and state == LOCAL_AWAITING:  # its end has not left
+                at = max(self.sent_at, flushed_at) + clocks.write
+                clock = "write"
+            else:
+                at = max(self.sent_at, self.interim_at) + clocks.head
+                clock = "head"
+        elif state == EXPECTING:
+            at = self.opened_at + clocks.expect
+            clock = "expect"
+            if max(self.opened_at, self.interim_at) + clocks.head < at:
+                at = max(self.opened_at, self.interim_at) + clocks.head
+                clock = "head"
+        if at < due:
+            due = at
+            name = clock
+        if state == OPEN_RECEIVING or state == LOCAL_RECEIVING or REFUSED <= state <= TUNNEL or state == TUNNEL_LOCAL:
             if self.unread:
                 if max(self.unread_at, self.reader_at) + clocks.reader < due:
                     due = max(self.unread_at, self.reader_at) + clocks.reader
                     name = "reader"
-            elif (sending or not is_open) and self.idle_since() + clocks.idle < due:
-                due = self.idle_since() + clocks.idle
-                name = "idle"
+            elif (state == OPEN_RECEIVING and sending) or state == LOCAL_RECEIVING or state == REFUSED:
+                if self.idle_since() + clocks.idle < due:
+                    due = self.idle_since() + clocks.idle
+                    name = "idle"
         return due, name
 
-    def due(self) -> float:
-        """When its running clock runs out."""
-        return self.running_clock()[0]
-
-    def overdue(self, now: float) -> Failure:
+    def overdue(self, now: float, flushed: int = 0, flushed_at: float = NEVER) -> Failure:
         """What to say when the running clock has run out: what was seen, what was allowed, what to do."""
-        name = self.running_clock()[1]
+        name = self.running_clock(flushed, flushed_at)[1]
         heard = self.heard_at()
         kind = "ReadTimeout"
         if name == "total":
@@ -364,10 +435,10 @@ class Exchange(Value):
             text = f"{now - self.opened_at:.2f} s in all {allowed}, {last}; {advice}"
         elif name == "write" and self.upload is not None:
             kind = "WriteTimeout"
-            stuck = f"{self.upload.queued} bytes of content unsent, none moved for {now - self.upload.moved_at:.2f} s"
-            text = f"{stuck} (write={self.clocks.write:.10g})"
+            stuck = f"{self.upload.queued} bytes of content unsent" if self.upload.queued else "the end of its content"
+            text = f"{stuck}, none moved for {now - self.upload.moved_at:.2f} s (write={self.clocks.write:.10g})"
         elif name == "head":
-            waited = now - max(self.sent_at, self.interim_at)
+            waited = now - max(self.opened_at, self.sent_at, self.interim_at)
             text = f"no response head for {waited:.2f} s (head={self.clocks.head:.10g})"
         elif name == "idle":
             text = f"{now - self.idle_since():.2f} s of silence (idle={self.clocks.idle:.10g})"
@@ -379,12 +450,24 @@ class Exchange(Value):
 
     def waits_for(self) -> str:
         """In words: who has to move now, and how."""
+        state = self.state
         upload = self.upload
+        if state == EXPECTING:
+            return "100 (Continue)"
+        if state == CONNECTING:
+            return "the tunnel"
         if upload is not None and upload.queued:
-            shut = upload.shut_at > NEVER and upload.shut_at >= max(upload.moved_at, upload.reopened_at)
-            return "the peer's window" if shut else "room in the output"
-        if self.state == OPEN_AWAITING or self.state == OPEN_RECEIVING:
+            return "the peer's window" if upload.is_shut() else "room in the output"
+        if state == OPEN_AWAITING or state == OPEN_RECEIVING:
             return "its caller: content left open"
         if self.unread:
             return "its reader: content unread"
-        return "the response's head" if self.state == LOCAL_AWAITING else "the rest of the response"
+        if state == TUNNEL or state == TUNNEL_LOCAL:
+            return "either end of the tunnel"
+        return "the response's head" if state == LOCAL_AWAITING or state == RESERVED else "the rest of the response"
+
+
+def may_send(exchange: Exchange) -> bool:
+    """Whether content that waits may go out, as far as its state says."""
+    state = exchange.state
+    return state == OPEN_AWAITING or state == OPEN_RECEIVING or state == TUNNEL

@@ -14,6 +14,7 @@ TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 LOWER_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9113 §8.2.1
 HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(:[0-9]*)?")  # RFC 3986 §3.2
+AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+):[0-9]{1,5}")  # RFC 9112 §3.2.3
 SHOWN: Final = 60  # bytes of a name or value that an error shows
 BAD_IN_VALUE: Final = b"\0\r\n"
 CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
@@ -42,10 +43,14 @@ def check_method(method: str) -> None:
 
 
 def check_target(method: str, target: str) -> None:
-    """Raises LocalProtocolError unless the target is a path in printable ASCII, or * for OPTIONS (RFC 9112 §3.2)."""
+    """Raises LocalProtocolError unless the target is a path in printable ASCII, or * for OPTIONS, or, for CONNECT, a host
+    and a port (RFC 9112 §3.2, RFC 9110 §9.3.6)."""
     if not target or not target.isascii() or not target.isprintable() or " " in target or "#" in target:
         raise LocalProtocolError(f"the target {target!r} must be printable ASCII without spaces or '#': quote it first")
-    if not target.startswith("/") and (target != "*" or method != "OPTIONS"):
+    if method == "CONNECT":
+        if AUTHORITY.fullmatch(target) is None:
+            raise LocalProtocolError(f"the target {target!r} of CONNECT must be a host and a port (RFC 9110 §9.3.6)")
+    elif not target.startswith("/") and (target != "*" or method != "OPTIONS"):
         raise LocalProtocolError(f"the target {target!r} must be a path that begins with '/', or '*' for OPTIONS")
 
 
@@ -152,6 +157,43 @@ def read_head(section: Fields) -> Head:
     return Head(status, fields, length)
 
 
+@final
+class Promise(Value):
+    """A pushed request, read; `fault` why it is not one that we take (RFC 9113 §8.4.1)."""
+
+    __slots__ = ("method", "target", "fields", "fault")
+    __match_args__: ClassVar[tuple[str, ...]] = ("method", "target", "fields", "fault")
+
+    def __init__(self, method: str, target: str, fields: Fields, fault: str = "") -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.fields: Final = fields
+        self.fault: Final = fault
+
+
+PROMISED: Final = (b":method", b":scheme", b":authority", b":path")
+
+
+def read_promise(section: Fields, scheme: bytes, authority: bytes) -> Promise:
+    """A pushed request's fields: safe, cacheable, without content, and for this very origin (RFC 9113 §8.4, §8.3.1)."""
+    pseudo = dict(section[: len(PROMISED)])
+    if sorted(pseudo) != sorted(PROMISED):
+        return Promise(
+            "", "", (), "a pushed request has :method, :scheme, :authority and :path, once each, before its fields"
+        )
+    rest = read_head(section[len(PROMISED) :])
+    if rest.fault or rest.status:
+        return Promise("", "", (), rest.fault or "a pushed request with :status")
+    target = pseudo[b":path"]
+    if pseudo[b":method"] not in (b"GET", b"HEAD") or rest.length > 0:
+        return Promise("", "", (), "a pushed request is safe, cacheable and without content")
+    if pseudo[b":scheme"] != scheme or pseudo[b":authority"] != authority:
+        return Promise("", "", (), "a pushed request for another origin, for which the server has no authority")
+    if not target.startswith(b"/") or not target.isascii() or len(target.translate(None, CONTROLS)) != len(target):
+        return Promise("", "", (), f"a pushed request whose :path {target[:SHOWN]!r} is none")
+    return Promise(pseudo[b":method"].decode(), target.decode(), rest.fields)
+
+
 def are_clean(values: tuple[bytes, ...]) -> bool:
     """Whether no value has a CR, LF or NUL or white space at its ends (RFC 9113 §8.2.1): all in one go, which is faster."""
     lines = b"\n".join(values)
@@ -172,6 +214,14 @@ def check_name(name: bytes) -> bool:
             good_names = set()
         good_names.add(name)
     return True
+
+
+def expects_continue(fields: Fields) -> bool:
+    """Whether the request waits for 100 (Continue) before its content (RFC 9110 §10.1.1)."""
+    for name, value in fields:
+        if name.lower() == b"expect" and value.lower() == b"100-continue":
+            return True
+    return False
 
 
 def check_trailers(fields: Fields) -> None:

@@ -18,6 +18,7 @@ PING: Final = 0x6
 GOAWAY: Final = 0x7
 WINDOW_UPDATE: Final = 0x8
 CONTINUATION: Final = 0x9
+PRIORITY_UPDATE: Final = 0x10  # RFC 9218 §7.1
 
 FRAME_NAMES: Final = (
     "DATA",
@@ -68,6 +69,8 @@ SETTING: Final = Struct(">HL")
 
 def frame_name(kind: int) -> str:
     """The name of a frame type, or its number."""
+    if kind == PRIORITY_UPDATE:
+        return "PRIORITY_UPDATE"
     return FRAME_NAMES[kind] if kind < len(FRAME_NAMES) else f"frame type 0x{kind:x}"
 
 
@@ -110,6 +113,11 @@ def encode_settings_ack() -> bytes:
 def encode_ping(payload: bytes, flags: int) -> bytes:
     """PING of eight octets (§6.7)."""
     return encode_header(8, PING, flags, 0) + payload
+
+
+def encode_priority_update(ref: int, priority: bytes) -> bytes:
+    """PRIORITY_UPDATE: the stream, and its Priority field value (RFC 9218 §7.1)."""
+    return encode_header(4 + len(priority), PRIORITY_UPDATE, 0, 0) + LONG.pack(ref) + priority
 
 
 def encode_goaway(last_stream_id: int, code: int, debug: bytes) -> bytes:

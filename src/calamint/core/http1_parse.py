@@ -8,7 +8,16 @@ import re
 from typing import ClassVar, Final, final
 
 from calamint.core.errors import ConnectionFault, LocalProtocolError
-from calamint.core.fields import EDGES, TOKEN, check_fields, check_method, check_target, find_length, parse_length
+from calamint.core.fields import (
+    EDGES,
+    TOKEN,
+    check_fields,
+    check_method,
+    check_target,
+    expects_continue,
+    find_length,
+    parse_length,
+)
 from calamint.core.value import SECRET_FIELDS, Fields, Value
 
 CRLF: Final = b"\r\n"
@@ -82,17 +91,21 @@ class ResponseHead(Value):
 @final
 class RequestHead(Value):
     """A request's head: what stands before and after its target, the content-length that it declares or -1, whether its
-    content is chunked, whether the connection ends with it."""
+    content is chunked, whether the connection ends with it, whether it expects 100 or asks for another protocol."""
 
-    __slots__ = ("before", "after", "length", "chunked", "closes")
-    __match_args__: ClassVar[tuple[str, ...]] = ("before", "after", "length", "chunked", "closes")
+    __slots__ = ("before", "after", "length", "chunked", "closes", "expects", "upgrades")
+    __match_args__: ClassVar[tuple[str, ...]] = __slots__
 
-    def __init__(self, before: bytes, after: bytes, length: int, chunked: bool, closes: bool) -> None:
+    def __init__(
+        self, before: bytes, after: bytes, length: int, chunked: bool, closes: bool, expects: bool, upgrades: bool
+    ) -> None:
         self.before: Final = before
         self.after: Final = after
         self.length: Final = length
         self.chunked: Final = chunked
         self.closes: Final = closes
+        self.expects: Final = expects
+        self.upgrades: Final = upgrades
 
 
 UNKNOWN: Final = ResponseHead(0, b"", (), -1, NO_CODING, False)
@@ -125,17 +138,26 @@ def check_section(size: int, count: int, limit: int, most: int) -> None:
 
 def encode_request(
     method: str, target: str, host: bytes, fields: Fields, size: int, end: bool
-) -> tuple[bytes, int, bool]:
-    """A request's head, the length of its content or -1 for chunks, and whether the connection ends with it (§3, §6).
+) -> tuple[bytes, int, RequestHead]:
+    """A request's head, the length of its content or -1 for chunks, and what else its fields say (§3, §6).
 
     `size` bytes of content are known, -1 for none, and with `end` they are all. Where the caller's fields do not say how
     the content is framed, one more does.
     """
+    if method == "CONNECT":
+        check_target(method, target)
+        host = target.encode("ascii")  # "the same as the authority" (§3.2.3, RFC 9110 §7.2)
     head = encode_around(method, host, fields)
     check_target(method, target)
     length = head.length
     framing = CRLF
-    if length < 0 and not head.chunked:
+    if method == "CONNECT":
+        if size >= 0 or length >= 0 or head.chunked or head.expects:
+            raise LocalProtocolError(
+                "CONNECT has no content: what goes through the tunnel comes later (RFC 9110 §9.3.6)"
+            )
+        length = 0
+    elif length < 0 and not head.chunked:
         if not end:
             framing = b"Transfer-Encoding: chunked\r\n\r\n"
         elif size >= 0:
@@ -143,7 +165,13 @@ def encode_request(
             length = size
         else:
             length = 0
-    return b"".join((head.before, target.encode("ascii"), head.after, framing)), length, head.closes
+    if head.upgrades and not end:
+        raise LocalProtocolError(
+            "a request for another protocol is complete: its content may not be left open (RFC 9110 §7.8)"
+        )
+    if head.expects and end and size <= 0:
+        raise LocalProtocolError("expect: 100-continue without content (RFC 9110 §10.1.1)")
+    return b"".join((head.before, target.encode("ascii"), head.after, framing)), length, head
 
 
 def encode_around(method: str, host: bytes, fields: Fields) -> RequestHead:
@@ -155,8 +183,6 @@ def encode_around(method: str, host: bytes, fields: Fields) -> RequestHead:
         head = old_requests.get(key)
         if head is None:
             check_method(method)
-            if method == "CONNECT":
-                raise LocalProtocolError("CONNECT makes a tunnel (RFC 9110 §9.3.6): it cannot be sent as a request")
             head = encode_fields(method.encode("ascii") + b" ", (b"Host", host), fields)
         if len(head.after) <= HEAD_SIZE and SECRET_FIELDS.isdisjoint([name.lower() for name, _ in fields]):
             if len(requests) >= REQUEST_MEMO:
@@ -166,8 +192,9 @@ def encode_around(method: str, host: bytes, fields: Fields) -> RequestHead:
     return head
 
 
-def encode_fields(before: bytes, host: tuple[bytes, bytes], fields: Fields) -> RequestHead:
+def encode_fields(before: bytes, given: tuple[bytes, bytes], fields: Fields) -> RequestHead:
     """`Host` first (RFC 9110 §7.2), then the fields as they were written; what says the same twice goes out once."""
+    host = given
     check_fields((host, *fields))
     length = find_length(fields)
     codings: list[bytes] = []
@@ -187,13 +214,20 @@ def encode_fields(before: bytes, host: tuple[bytes, bytes], fields: Fields) -> R
         elif name == b"connection":
             options += decode_options(field[1])
         seen.add(name)
+    if before == b"CONNECT " and host[1] != given[1]:
+        raise LocalProtocolError(f"host {host[1]!r} is not the target of CONNECT, {given[1]!r} (RFC 9112 §3.2)")
+    for name in (b"upgrade", b"te"):
+        if name in seen and name not in options:  # "MUST also send" it as a connection option (RFC 9110 §7.8, §10.1.4)
+            raise LocalProtocolError(f"the field {name!r} without {name!r} in connection (RFC 9110 §7.6.1)")
     if codings and length >= 0:
         raise LocalProtocolError("transfer-encoding together with content-length (RFC 9112 §6.2)")
     if codings and decode_codings(b",".join(codings)) != CHUNKED:
         # "the sender MUST apply chunked as the final transfer coding", and "MUST NOT apply [it] more than once" (§6.1)
         raise LocalProtocolError(f"transfer-encoding {b', '.join(codings)!r} must end in one chunked (RFC 9112 §6.1)")
     after = [b" HTTP/1.1\r\n", *[b"%b: %b\r\n" % field for field in (host, *kept)]]
-    return RequestHead(before, b"".join(after), length, bool(codings), b"close" in options)
+    expects = b"expect" in seen and expects_continue(fields)
+    closes = b"close" in options
+    return RequestHead(before, b"".join(after), length, bool(codings), closes, expects, b"upgrade" in seen)
 
 
 # §4 status line

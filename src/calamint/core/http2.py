@@ -1,24 +1,30 @@
-"""RFC 9113: the verbs of an HTTP/2 connection. Each makes a draft, writes it, and finishes it.
+"""RFC 9113: the verbs of an HTTP/2 connection. Each makes a draft, writes it, and finishes it."""
 
-Output is handed out in order: heads and control frames at once, content while less than `output_budget` bytes of it are
-unflushed. The rest waits in its stream's record, in turn, behind nothing that matters more.
-"""
-
-from collections import deque
 from typing import Final
 
 from calamint.core import frames, hpack
 from calamint.core.errors import CANCEL, NO_ERROR, AtCapacity, ConnectionFault, Failure, LocalProtocolError
-from calamint.core.events import Event, RequestFailed, WindowOpened
-from calamint.core.exchange import CLOCKS, IDLE, Clocks, Exchange, Settings, Upload
-from calamint.core.fields import check_method, check_target, check_trailers, find_length, for_http2
+from calamint.core.events import Event, RequestFailed
+from calamint.core.exchange import (
+    CLOCKS,
+    EXPECTING,
+    IDLE,
+    Clocks,
+    Exchange,
+    Settings,
+    Upload,
+    laxer,
+)
+from calamint.core.fields import expects_continue, find_length
 from calamint.core.flow import DEFAULT_WINDOW
 from calamint.core.hpack import DecoderTable, EncoderTable
 from calamint.core.http2_receive import recv_bytes
+from calamint.core.http2_send import DEFAULTS, announce, encode_connect, encode_request, give, pump
 from calamint.core.http2_state import (
     CLOSED,
     LAST_REF,
     OPEN,
+    PING_AGAIN,
     PING_LIMIT,
     STATUS_NAMES,
     Control,
@@ -28,12 +34,20 @@ from calamint.core.http2_state import (
     Setup,
 )
 from calamint.core.snapshot import Snapshot, snap_request
-from calamint.core.streams import COLUMNS, GRID, LEAF, SEND_END, SEND_HEAD, all_streams, find_stream
+from calamint.core.streams import (
+    COLUMNS,
+    GRID,
+    LEAF,
+    RECV_CONTINUE,
+    SEND_CONNECT,
+    SEND_END,
+    SEND_EXPECT,
+    SEND_HEAD,
+    all_streams,
+    find_stream,
+)
 from calamint.core.url import Origin
-from calamint.core.value import INFINITY, NEVER, SECRET_FIELDS, Fields
-
-HEAD_MEMO: Final = 256
-MAX_FRAME: Final = 65_536  # we send no larger DATA, whatever the peer takes: its turn comes sooner
+from calamint.core.value import INFINITY, NEVER, Fields
 
 OPENED: Final = GRID[IDLE * COLUMNS + SEND_HEAD]
 OPENED_AND_ENDED: Final = GRID[OPENED * COLUMNS + SEND_END]
@@ -43,24 +57,15 @@ Step = tuple[HTTP2Connection, bytes, list[Event]]
 
 def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP2Connection, bytes]:
     """A new connection, and its preface: SETTINGS and the connection's window (RFC 9113 §3.4)."""
-    announced = [
-        (frames.ENABLE_PUSH, 0),
-        (frames.INITIAL_WINDOW_SIZE, settings.stream_window),
-        (frames.MAX_HEADER_LIST_SIZE, settings.max_field_section),
-        (frames.NO_RFC7540_PRIORITIES, 1),
-    ]
-    if settings.header_table_size != 4096:
-        announced.insert(0, (frames.HEADER_TABLE_SIZE, settings.header_table_size))
-    if settings.max_frame_size != 16_384:
-        announced.append((frames.MAX_FRAME_SIZE, settings.max_frame_size))
-    data = frames.PREFACE + frames.encode_settings(tuple(announced))
+    announced = announce(settings, DEFAULTS, [(frames.ENABLE_PUSH, int(settings.max_pushes > 0))])
+    data = frames.PREFACE + frames.encode_settings((*announced, (frames.NO_RFC7540_PRIORITIES, 1)))
     if settings.connection_window > DEFAULT_WINDOW:
         data += frames.encode_window_update(0, settings.connection_window - DEFAULT_WINDOW)
     conn = HTTP2Connection(
         Setup(origin, settings),
         OPEN,
         Peer(False, min(settings.max_streams, settings.first_streams)),
-        Control({}, {}, settings_at=now),
+        Control({}, {}, acknowledged=settings, pending=(settings,)),
         {},
         0,
         1,
@@ -72,8 +77,11 @@ def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP2Connec
         b"",
         None,
         0,
+        0.0,
         len(data),
         0,
+        0,
+        NEVER,
         now,
         NEVER,
         INFINITY,
@@ -83,11 +91,20 @@ def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP2Connec
 
 def capacity(conn: HTTP2Connection) -> int:
     """How many more requests may be sent now: the limit (§5.1.2) less the slots in use, the sum of three lengths."""
-    if conn.status != OPEN or conn.next_ref > LAST_REF:
+    if is_draining(conn):
         return 0
+    return max(0, min(conn.peer.limit - taken(conn), (LAST_REF - conn.next_ref) // 2 + 1))
+
+
+def taken(conn: HTTP2Connection) -> int:
+    """Slots in use: streams that we opened and that are somewhere."""
     control = conn.control
-    free = conn.peer.limit - conn.live - len(control.unsent) - len(control.unconfirmed)
-    return free if free > 0 else 0
+    return conn.live - len(control.pushes) + len(control.unsent) + len(control.unconfirmed)
+
+
+def is_draining(conn: HTTP2Connection) -> bool:
+    """Whether it will never take a new request again: GOAWAY, or every stream id is used up (§5.1.1)."""
+    return conn.status != OPEN or conn.next_ref > LAST_REF
 
 
 def request(
@@ -100,23 +117,30 @@ def request(
     end: bool = True,
     deadline: float = INFINITY,
     clocks: Clocks = CLOCKS,
+    protocol: str = "",
 ) -> tuple[HTTP2Connection, bytes, int]:
     """Sends a request's head, and its content as windows allow (§8.1). See `verbs.request`."""
-    control = conn.control
-    taken = conn.live + len(control.unsent) + len(control.unconfirmed)
-    if taken >= conn.peer.limit or conn.status != OPEN or conn.next_ref > LAST_REF:
+    if taken(conn) >= conn.peer.limit or conn.status != OPEN or conn.next_ref > LAST_REF:
         refuse(conn)
     draft = Draft(conn, now)
     ref = draft.next_ref
-    block = encode_request(draft, method, target, fields, content, end)
     done = end and not content
+    state = OPENED_AND_ENDED if done else OPENED
+    if method == "CONNECT" or protocol:
+        block = encode_connect(draft, method, target, fields, content, protocol)
+        state = GRID[IDLE * COLUMNS + SEND_CONNECT]
+        done = False
+    else:
+        block = encode_request(draft, method, target, fields, content, end)
+        if not done and expects_continue(fields):
+            state = GRID[IDLE * COLUMNS + SEND_EXPECT]
     head = frames.encode_head(ref, block, done, draft.peer.max_frame_size)
     draft.out.append(head)
     stream = Exchange(
         ref,
         method,
         target,
-        OPENED_AND_ENDED if done else OPENED,
+        state,
         clocks,
         deadline,
         draft.written + len(head),
@@ -126,21 +150,24 @@ def request(
         0,
         0,
         draft.now,
-        draft.now if done else NEVER,
+        NEVER if state == OPENED or state == EXPECTING else draft.now,
     )
     stream.recv_window = draft.setup.settings.stream_window
     stream.mark = draft.frames
     stream.owner = draft.owner
     draft.next_ref = ref + 2
     draft.put(ref, stream)
-    wake = draft.now + clocks.shortest
+    soon = clocks.shortest if clocks.shortest < draft.setup.keepalive else draft.setup.keepalive
+    wake = draft.now + soon
     if deadline < wake:
         wake = deadline
     if wake < draft.wake:
         draft.wake = wake
     if not done:
-        if content:
-            give(draft, stream, content, end, ())
+        if state == EXPECTING:
+            draft.wake = min(draft.wake, draft.now + clocks.expect)
+        if content or (end and state != OPENED):
+            give(draft, stream, content or b"", end, ())
         pump(draft)
     next_conn, data, _ = draft.finish()
     return next_conn, data, ref
@@ -152,56 +179,9 @@ def refuse(conn: HTTP2Connection) -> None:
         raise LocalProtocolError(f"the connection is {STATUS_NAMES[conn.status]}: it takes no new requests")
     if conn.next_ref > LAST_REF:
         raise LocalProtocolError("every stream id of the connection has been used (RFC 9113 §5.1.1)")
-    used = f"{conn.live} live, {len(conn.control.unsent)} unsent, {len(conn.control.unconfirmed)} unconfirmed"
+    live = conn.live - len(conn.control.pushes)
+    used = f"{live} live, {len(conn.control.unsent)} unsent, {len(conn.control.unconfirmed)} unconfirmed"
     raise AtCapacity(f"no slot is free: {conn.peer.limit} allowed, {used}")
-
-
-def encode_request(draft: Draft, method: str, target: str, fields: Fields, content: bytes | None, end: bool) -> bytes:
-    """The request's field block (§8.3.1). What recurs is remembered with the table: the block, or what is around the path."""
-    table = draft.encoder
-    key = (method, target, fields)
-    block = table.blocks.get(key, hpack.MARK)
-    declared = -1  # what is remembered declares no length
-    if not block:
-        check_target(method, target)
-        before, after = encode_around(draft, method, fields)
-        block = before + hpack.encode_path(target.encode("ascii")) + after
-        declared = find_length(fields)
-        if end and not content and declared > 0:
-            raise LocalProtocolError(f"content-length {declared} without content (RFC 9110 §8.6)")
-        if declared < 0 and draft.encoder is table and (method, fields) in table.around:
-            if len(table.blocks) >= HEAD_MEMO:
-                table.blocks = {}
-            table.blocks[key] = block if key in table.blocks else hpack.MARK
-    if content is not None and end and declared < 0:
-        block += hpack.encode_literal(0x00, 0x0F, 28, b"content-length", b"%d" % len(content))
-    return block
-
-
-def encode_around(draft: Draft, method: str, fields: Fields) -> tuple[bytes, bytes]:
-    """A request's field block before its path and after it, checked."""
-    table = draft.encoder
-    around = table.around.get((method, fields))
-    if around is not None:
-        return around
-    check_method(method)
-    authority, kept = for_http2(fields, draft.setup.authority)
-    first: Fields = ((b":method", method.encode()), (b":scheme", draft.setup.scheme), (b":authority", authority))
-    draft.encoder, before = hpack.encode(table, first)
-    draft.encoder, after = hpack.encode(draft.encoder, kept)
-    if draft.encoder is table and not has_secret(kept):
-        if len(table.around) >= HEAD_MEMO:
-            table.around = {}
-        table.around[(method, fields)] = (before, after)
-    return before, after
-
-
-def has_secret(fields: Fields) -> bool:
-    """Whether these fields must not be remembered."""
-    for name, _ in fields:
-        if name in SECRET_FIELDS:
-            return True
-    return False
 
 
 def send_data(
@@ -220,74 +200,6 @@ def send_data(
     return next_conn, out
 
 
-def give(draft: Draft, stream: Exchange, data: bytes, end: bool, trailers: Fields) -> None:
-    """Content, and perhaps its end, that now waits in the stream's record. Raises if it breaks the declared length."""
-    upload = stream.upload
-    assert upload is not None  # its content is open
-    if upload.left >= 0:
-        if len(data) > upload.left or (len(data) < upload.left and (end or trailers)):
-            raise LocalProtocolError(f"{len(data)} bytes where its content-length leaves {upload.left} (RFC 9110 §8.6)")
-        upload.left -= len(data)
-    if trailers:
-        check_trailers(trailers)
-        upload.trailers = for_http2(trailers, b"")[1]
-    upload.add(data, draft.now)
-    upload.ending = end or bool(trailers)
-    stream.reader_at = draft.now
-    if upload.queued or upload.ending:
-        draft.make_ready(stream.ref)
-
-
-def pump(draft: Draft) -> None:
-    """Hand out content, a frame of each stream in turn, while the windows and the output budget allow (§5.2)."""
-    budget = draft.setup.settings.output_budget
-    if not draft.ready or draft.unflushed >= budget:
-        return
-    frame = min(draft.peer.max_frame_size, MAX_FRAME)
-    turn = deque(draft.ready)
-    held: list[int] = []  # those that only the connection's window stops
-    while turn and draft.unflushed < budget:
-        ref = turn.popleft()
-        stream = draft.own(draft.streams[ref >> LEAF][ref])  # `ready` names live streams only
-        upload = stream.upload
-        assert upload is not None  # … whose content waits
-        if upload.queued:
-            room = min(frame, stream.send_window + draft.peer.initial_window, draft.send_window)
-            if room <= 0:
-                upload.shut_at = draft.now
-                if draft.send_window <= 0 < stream.send_window + draft.peer.initial_window:
-                    held.append(ref)
-                continue  # its own window is shut: a WINDOW_UPDATE makes it ready again
-            piece = upload.take(room, draft.now)
-            stream.send_window -= len(piece)
-            draft.send_window -= len(piece)
-            draft.unflushed += len(piece)
-        else:
-            piece = b""
-        if upload.queued:
-            turn.append(ref)
-        send_piece(draft, stream, upload, piece)
-    draft.ready = (*held, *turn)
-
-
-def send_piece(draft: Draft, stream: Exchange, upload: Upload, piece: bytes) -> None:
-    """One DATA frame, or what ends the content: END_STREAM needs no window, and trailers are a field block (§6.1, §8.1)."""
-    done = upload.ending and not upload.queued
-    ends = done and not upload.trailers
-    if piece or ends:
-        flags = frames.END_STREAM if ends else 0
-        draft.out.append(frames.encode_header(len(piece), frames.DATA, flags, stream.ref))
-        draft.out.append(piece)
-    if done and upload.trailers:
-        draft.encoder, block = hpack.encode(draft.encoder, upload.trailers)
-        draft.out.append(frames.encode_head(stream.ref, block, True, draft.peer.max_frame_size))
-    if done:
-        stream.state = GRID[stream.state * COLUMNS + SEND_END]
-        stream.sent_at = draft.now
-    elif piece and not upload.queued:
-        draft.events.append(WindowOpened(stream.ref))
-
-
 def receive(conn: HTTP2Connection, data: bytes, now: float) -> Step:
     """Takes what arrived. Never raises for what the peer did: a stream error ends one request, a connection error all (§5.4)."""
     if conn.status == CLOSED:
@@ -302,7 +214,11 @@ def receive(conn: HTTP2Connection, data: bytes, now: float) -> Step:
         draft.heard_at = draft.now
         if draft.control.unconfirmed:  # any frame shows life
             draft.own_control().unconfirmed = {}
-    if draft.send_window > 0:  # else nothing that waits can go: an end without content has gone when it was given
+        quiet = draft.control.quiet
+        if quiet >= 0 and quiet != draft.frames:  # the silence is broken: the next keepalive comes sooner
+            draft.own_control().quiet = -1
+            draft.wake = min(draft.wake, draft.now + draft.setup.settings.keepalive)
+    if draft.send_window > 0 or draft.ready != conn.ready:  # else nothing that waits can go
         pump(draft)
     return draft.finish()
 
@@ -336,12 +252,20 @@ def cancel(conn: HTTP2Connection, ref: int, now: float) -> Step:
     return draft.finish()
 
 
-def flush(conn: HTTP2Connection, now: float) -> Step:
-    """All that was handed out is in the kernel: what is next?"""
+def flush(conn: HTTP2Connection, now: float, unsent: int = 0) -> Step:
+    """All that was handed out, but for the last `unsent` bytes, is in the kernel: what is next?"""
     if not conn.unflushed and not conn.ready:
         return conn, b"", []
     draft = Draft(conn, now)
-    draft.unflushed = 0
+    flushed = conn.written - unsent
+    if flushed > draft.flushed:
+        draft.flushed = flushed
+        draft.flushed_at = draft.now
+        draft.unflushed = min(draft.unflushed, unsent)
+    if unsent:  # whose end has not left has not been sent yet: its `head` begins later
+        for stream in all_streams(draft.streams):
+            if stream.sent_at > NEVER and stream.upload is not None and stream.upload.end > flushed:
+                draft.own(stream).sent_at = draft.now
     pump(draft)
     return draft.finish()
 
@@ -365,16 +289,105 @@ def handle_timeout(conn: HTTP2Connection, now: float) -> Step:
             return draft.finish()
         draft.wake = control.ping_at + PING_LIMIT
     for stream in all_streams(draft.streams):
-        due = stream.due()
-        if due <= draft.now:
-            failure = stream.overdue(draft.now)
+        due, clock = stream.running_clock(draft.flushed, draft.flushed_at)
+        if due > draft.now:
+            draft.wake = min(draft.wake, due)
+        elif clock == "expect":
+            stream = draft.own(stream)
+            stream.state = GRID[stream.state * COLUMNS + RECV_CONTINUE]
+            draft.release(stream)
+        else:
             draft.reset(stream, CANCEL)
-            draft.events.append(RequestFailed(stream.ref, failure))
-        elif due < draft.wake:
-            draft.wake = due
+            draft.events.append(RequestFailed(stream.ref, stream.overdue(draft.now, draft.flushed, draft.flushed_at)))
     if draft.control.unsent:
         draft.pace_resets()
+    keep_alive(draft)
+    pump(draft)
     return draft.finish()
+
+
+def keep_alive(draft: Draft) -> None:
+    """A PING after some silence while requests wait, and within one silence not soon another (§6.7)."""
+    interval = draft.setup.settings.keepalive
+    if not draft.live or interval == INFINITY:
+        return
+    if draft.control.quiet >= 0:
+        due = draft.control.kept_at + max(interval, PING_AGAIN)
+    else:
+        due = max(draft.heard_at, all_streams(draft.streams)[0].opened_at) + interval
+    if due <= draft.now:
+        draft.ping()
+        control = draft.own_control()
+        control.kept_at = draft.now
+        control.quiet = draft.frames
+        due = draft.now + max(interval, PING_AGAIN)
+    draft.wake = min(draft.wake, due)
+
+
+def ping(conn: HTTP2Connection, now: float) -> tuple[HTTP2Connection, bytes]:
+    """A PING (§6.7), unless one is in flight. See `verbs.ping`."""
+    if conn.status == CLOSED:
+        return conn, b""
+    draft = Draft(conn, now)
+    draft.ping()
+    next_conn, data, _ = draft.finish()
+    return next_conn, data
+
+
+def put_settings(conn: HTTP2Connection, settings: Settings, now: float) -> tuple[HTTP2Connection, bytes]:
+    """New settings of ours, announced where they differ (§6.5); until they are acknowledged the laxer ones are enforced."""
+    if conn.status == CLOSED:
+        return conn, b""
+    draft = Draft(conn, now)
+    control = draft.own_control()
+    known = control.pending[-1] if control.pending else control.acknowledged
+    if bool(settings.max_pushes) != bool(known.max_pushes):
+        raise LocalProtocolError("whether the peer may push is said at the beginning of a connection")
+    pairs = announce(settings, known, [])
+    if pairs:
+        draft.out.append(frames.encode_settings(pairs))
+        control.pending = (*control.pending, settings)
+    else:
+        control.acknowledged = settings
+    before = draft.setup.settings
+    draft.enforce(laxer(before, settings) if control.pending else settings)
+    if draft.setup.settings.header_table_size > draft.decoder.limit:
+        draft.decoder = hpack.allow(draft.decoder, settings.header_table_size)
+    if settings.connection_window > before.connection_window:  # it grows at once, and shrinks as it is used
+        growth = settings.connection_window - before.connection_window
+        draft.out.append(frames.encode_window_update(0, growth))
+        draft.recv_window += growth
+    draft.wake = min(draft.wake, draft.now + settings.keepalive)
+    next_conn, data, _ = draft.finish()
+    return next_conn, data
+
+
+def grow_window(conn: HTTP2Connection, ref: int, size: int, now: float) -> tuple[HTTP2Connection, bytes]:
+    """The stream may send `size` bytes ahead of its reader from now on (§6.9). See `verbs.grow_window`."""
+    stream = find_stream(conn.streams, ref)
+    if not 0 <= size <= LAST_REF:
+        raise LocalProtocolError(f"a window of {size} bytes: allowed are 0 to 2^31-1 (§6.9.1)")
+    if stream is None or stream.recv_window + stream.unread + stream.credit >= size:
+        return conn, b""
+    draft = Draft(conn, now)
+    stream = draft.own(stream)
+    growth = size - stream.recv_window - stream.unread - stream.credit
+    stream.recv_window += growth
+    draft.out.append(frames.encode_window_update(ref, growth))
+    next_conn, data, _ = draft.finish()
+    return next_conn, data
+
+
+def prioritize(
+    conn: HTTP2Connection, ref: int, urgency: int, incremental: bool, now: float
+) -> tuple[HTTP2Connection, bytes]:
+    """PRIORITY_UPDATE for a request (RFC 9218 §7.1). See `verbs.prioritize`."""
+    if find_stream(conn.streams, ref) is None:
+        return conn, b""
+    draft = Draft(conn, now)
+    draft.out.append(frames.encode_priority_update(ref, b"u=%d, i" % urgency if incremental else b"u=%d" % urgency))
+    next_conn, data, _ = draft.finish()
+    return next_conn, data
 
 
 def close(conn: HTTP2Connection, now: float) -> Step:
@@ -382,7 +395,7 @@ def close(conn: HTTP2Connection, now: float) -> Step:
     if conn.status == CLOSED:
         return conn, b"", []
     draft = Draft(conn, now)
-    draft.out.append(frames.encode_goaway(0, NO_ERROR, b""))
+    draft.out.append(frames.encode_goaway(draft.control.last_push, NO_ERROR, b""))
     draft.end(Failure("StreamClosed", -1, "the connection was closed by this side"), 0)
     return draft.finish()
 
@@ -408,7 +421,8 @@ def snapshot(conn: HTTP2Connection, now: float) -> Snapshot:
     """The connection at this moment."""
     initial = conn.peer.initial_window
     requests = [
-        snap_request(item, now, item.send_window + initial, item.recv_window) for item in all_streams(conn.streams)
+        snap_request(item, now, item.send_window + initial, item.recv_window, conn.flushed, conn.flushed_at)
+        for item in all_streams(conn.streams)
     ]
     control = conn.control
     return Snapshot(

@@ -24,25 +24,29 @@ from calamint.core.events import (
     GoAwayReceived,
     InterimReceived,
     PingAcknowledged,
-    RequestFailed,
+    PushPromised,
     ResponseEnded,
     ResponseReceived,
     SettingsReceived,
     TrailersReceived,
+    Upgraded,
 )
-from calamint.core.exchange import REMOTE, Exchange
-from calamint.core.fields import Head, read_head
+from calamint.core.exchange import OPEN_AWAITING, REFUSED, REMOTE, RESERVED, TUNNEL, Exchange, laxer, may_send
 from calamint.core.frames import DATA, END_HEADERS, END_STREAM, HEADER_SIZE, HEADERS, PADDED, PRIORITY_FLAG
-from calamint.core.http2_state import DRAINING, LAST_REF, MEMO_FIELDS, Draft
+from calamint.core.http2_head import decode_head, decode_promise
+from calamint.core.http2_state import CALM_BYTES, DRAINING, LAST_REF, Draft
 from calamint.core.streams import (
     COLUMNS,
     GRID,
     IGNORE,
+    RECV_CONTINUE,
     RECV_DATA,
     RECV_END,
     RECV_FINAL,
     RECV_INTERIM,
+    RECV_PROMISE,
     RECV_RESET,
+    RECV_SUCCESS,
     RECV_TRAILERS,
     RECV_WINDOW,
     all_streams,
@@ -51,15 +55,6 @@ from calamint.core.streams import (
 from calamint.core.value import NEVER
 
 CONTINUATION_LIMIT: Final = 64  # fragments of one field block, the empty ones counted
-BLOCK_MEMO: Final = 512
-BLOCK_SIZE: Final = 2048  # longer blocks are not remembered
-
-# Block without reference to the dynamic table → what it says and what it inserts. Two generations.
-blocks: dict[bytes, tuple[Head, tuple[hpack.Field, ...]]] = {}
-old_blocks: dict[bytes, tuple[Head, tuple[hpack.Field, ...]]] = {}
-UNSEEN: Final = Head(0, (), -1, "not seen")
-SEEN: Final = Head(0, (), -1, "seen once")
-UNKNOWN: Final[tuple[Head, tuple[hpack.Field, ...]]] = (UNSEEN, ())
 
 
 def recv_bytes(draft: Draft, data: bytes) -> None:
@@ -101,7 +96,7 @@ def recv_bytes(draft: Draft, data: bytes) -> None:
             else:
                 recv_frame(draft, kind, flags, ref, data[start:pos])
         except StreamFault as fault:
-            fault_stream(draft, fault)
+            draft.fault(fault)
         checked = draft.control.block is not None
     draft.buffer = data[pos:] if draft.partial is None and pos < end else b""
 
@@ -124,15 +119,6 @@ def check_header(draft: Draft, data: bytes, length: int, kind: int, flags: int, 
         raise ConnectionFault(PROTOCOL_ERROR, f"{frames.frame_name(kind)} within a field block (§4.3, §6.10)")
 
 
-def fault_stream(draft: Draft, fault: StreamFault) -> None:
-    """A stream error (§5.4.2): the request fails and its stream is reset; its siblings are untouched."""
-    stream = find_stream(draft.streams, fault.ref)
-    if stream is not None:
-        failure = Failure("RemoteProtocolError", fault.code, f"{fault.reason} [{error_name(fault.code)}]", fault.ref)
-        draft.reset(stream, fault.code)
-        draft.events.append(RequestFailed(fault.ref, failure))
-
-
 def recv_frame(draft: Draft, kind: int, flags: int, ref: int, payload: bytes) -> None:
     """Any frame but DATA and HEADERS, complete."""
     if kind == frames.WINDOW_UPDATE:
@@ -148,10 +134,13 @@ def recv_frame(draft: Draft, kind: int, flags: int, ref: int, payload: bytes) ->
     elif kind == frames.CONTINUATION:
         recv_continuation(draft, flags, ref, payload)
     elif kind == frames.PUSH_PROMISE:
-        recv_push_promise(draft, ref)
+        recv_push_promise(draft, flags, ref, payload)
     elif kind == frames.PRIORITY:
-        recv_priority(ref, payload)
-    # "Implementations MUST ignore and discard frames of unknown types" (§4.1, §5.5)
+        recv_priority(draft, ref, payload)
+    elif kind == frames.PRIORITY_UPDATE:
+        raise ConnectionFault(PROTOCOL_ERROR, "PRIORITY_UPDATE from a server (RFC 9218 §7.1)")
+    else:
+        draft.charge()  # "Implementations MUST ignore and discard frames of unknown types" (§4.1, §5.5)
 
 
 # §6.1 DATA
@@ -175,6 +164,8 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
         padding = data[start]
         left = length - 1 - padding
         start += 1
+    if left == 0 and not flags & END_STREAM:
+        draft.charge()
     window = draft.recv_window - length
     if window < 0:
         raise ConnectionFault(FLOW_CONTROL_ERROR, f"{-window} bytes above the connection's window (§6.9)")
@@ -207,7 +198,7 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
                     recv_end(draft, stream)
             return start + left
     except StreamFault as fault:
-        fault_stream(draft, fault)
+        draft.fault(fault)
     return recv_data_rest(draft, (ref, left, padding, flags & END_STREAM), data, start)
 
 
@@ -229,7 +220,7 @@ def recv_data_rest(draft: Draft, partial: tuple[int, int, int, int], data: bytes
             try:
                 recv_end(draft, stream)
             except StreamFault as fault:
-                fault_stream(draft, fault)
+                draft.fault(fault)
     return pos + skipped
 
 
@@ -245,21 +236,29 @@ def deliver(draft: Draft, stream: Exchange, piece: bytes) -> None:
     stream.last_data_at = now
     stream.received += len(piece)
     stream.unread += len(piece)
+    if draft.spent > 0.0:
+        draft.spent = max(0.0, draft.spent - len(piece) / CALM_BYTES)
     draft.events.append(DataReceived(stream.ref, piece))
 
 
 def recv_end(draft: Draft, stream: Exchange) -> None:
-    """END_STREAM: the response is complete, or it is malformed. If our content is not, it is dropped and the stream reset."""
+    """END_STREAM: the response is complete, or it is malformed. If our content is not, it is dropped and the stream reset;
+    a tunnel that has taken all is ended on our side too (§8.5)."""
     ref = stream.ref
     if stream.expected > 0:
         raise StreamFault(ref, PROTOCOL_ERROR, f"{stream.expected} bytes short of its content-length (§8.1.1)")
-    state = GRID[stream.state * COLUMNS + RECV_END]
+    before = stream.state
+    state = GRID[before * COLUMNS + RECV_END]
     if state >= IGNORE:
-        draft.judge(ref, stream.state, state, RECV_END)
+        draft.judge(ref, before, state, RECV_END)
     stream.state = state
     draft.events.append(ResponseEnded(ref))
     if state == REMOTE:
-        draft.reset(stream, CANCEL)
+        if before == TUNNEL and stream.upload is not None and not stream.upload.queued:
+            draft.out.append(frames.encode_header(0, DATA, END_STREAM, ref))
+            draft.leave(stream)
+        else:
+            draft.reset(stream, CANCEL)
     else:
         draft.put(ref, None)
 
@@ -282,7 +281,7 @@ def recv_headers(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
     if flags & END_HEADERS:
         recv_block(draft, flags, ref, payload)
     else:
-        draft.own_control().block = (ref, flags, payload, 1)
+        draft.own_control().block = (ref, flags, payload, 1, 0)
 
 
 def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
@@ -292,10 +291,14 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
     if head.fault and find_stream(draft.streams, ref) is not None:
         raise StreamFault(ref, PROTOCOL_ERROR, f"malformed response: {head.fault} (§8.1.1)")
     if status >= 200:
-        stream = draft.find(ref, RECV_FINAL)
+        stream = draft.find(ref, RECV_SUCCESS if status < 300 else RECV_FINAL)
+    elif status:
+        draft.charge()
+        stream = draft.find(ref, RECV_CONTINUE if status == 100 else RECV_INTERIM)
     else:
-        stream = draft.find(ref, RECV_INTERIM if status else RECV_TRAILERS)
+        stream = draft.find(ref, RECV_TRAILERS)
     if stream is None:
+        draft.charge()
         if flags & END_STREAM:
             draft.forget(ref, False)
         return
@@ -303,10 +306,16 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
         stream.status = status
         stream.head_at = draft.now
         stream.expected = 0 if head.bare or stream.method == "HEAD" else head.length
+        if draft.spent > 0.0:
+            draft.spent = 0.0
         draft.events.append(ResponseReceived(ref, status, head.fields))
+        if stream.state == TUNNEL or stream.state == REFUSED:
+            answer(draft, stream)
     elif status:
         stream.interim_at = draft.now
         draft.events.append(InterimReceived(ref, status, head.fields))
+        if status == 100 and stream.state == OPEN_AWAITING:
+            draft.release(stream)
     else:
         if not flags & END_STREAM:
             raise StreamFault(ref, PROTOCOL_ERROR, "malformed response: trailers without END_STREAM (§8.1)")
@@ -315,46 +324,22 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
         recv_end(draft, stream)
 
 
-def decode_head(draft: Draft, block: bytes) -> Head:
-    """What a field block says. Blocks that recur are remembered: with the table they refer to, or for all connections."""
-    global blocks, old_blocks
-    table = draft.decoder
-    found = table.memo.get(block)
-    if isinstance(found, Head) and found is not SEEN:
-        return found
-    known = blocks.get(block, UNKNOWN)
-    if known[0] is UNSEEN:
-        known = old_blocks.get(block, UNKNOWN)
-    if known[0].status and draft.setup.remembers and not table.must_update:
-        draft.decoder = hpack.insert(table, known[1])
-        return known[0]
-    settings = draft.setup.settings
-    decoded = hpack.decode(table, block, settings.max_field_section, settings.max_fields)
-    draft.decoder = decoded.table
-    if decoded.oversize:
-        allowed = f"allowed are {settings.max_field_section} bytes in {settings.max_fields} fields"
-        return Head(0, (), -1, f"a field section above our limits: {allowed}")
-    head = read_head(decoded.fields)
-    if head.fault or decoded.secret or len(block) > BLOCK_SIZE or not head.status:
-        return head
-    if decoded.dynamic:
-        if decoded.table is table:
-            if len(table.memo) >= BLOCK_MEMO:
-                table.memo = {}
-            table.memo[block] = SEEN if found is None else head
-    elif draft.setup.remembers and len(head.fields) < MEMO_FIELDS and not 0x20 <= block[0] < 0x40:  # no size update
-        if len(blocks) >= BLOCK_MEMO:
-            old_blocks = blocks
-            blocks = {}
-        blocks[block] = (SEEN, ()) if known[0] is UNSEEN else (head, decoded.inserted)
-    return head
+def answer(draft: Draft, stream: Exchange) -> None:
+    """The final head came while our content was held back: the tunnel is made (§8.5), or the content is not wanted."""
+    if stream.state == TUNNEL:
+        stream.expected = -1  # "ignore any Content-Length" (RFC 9110 §9.3.6)
+        draft.events.append(Upgraded(stream.ref))
+        draft.release(stream)
+    elif stream.upload is not None:
+        stream.upload.drop()
 
 
 # §6.3 PRIORITY
 
 
-def recv_priority(ref: int, payload: bytes) -> None:
+def recv_priority(draft: Draft, ref: int, payload: bytes) -> None:
     """Deprecated (§5.3.2): checked and ignored, on a stream in any state."""
+    draft.charge()
     if ref == 0:
         raise ConnectionFault(PROTOCOL_ERROR, "PRIORITY on stream 0 (§6.3)")
     if len(payload) != 5:
@@ -374,6 +359,7 @@ def recv_rst_stream(draft: Draft, ref: int, payload: bytes) -> None:
         message = f"{stream.method} {stream.target}: the peer reset stream {ref} [{error_name(code)}]"
         draft.fail(stream, Failure("StreamReset", code, message, ref, code == REFUSED_STREAM))
     else:
+        draft.charge()
         draft.forget(ref, True)
 
 
@@ -387,18 +373,33 @@ def recv_settings(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
     if flags & frames.ACK:
         if payload:
             raise ConnectionFault(FRAME_SIZE_ERROR, f"SETTINGS with ACK and {len(payload)} bytes (§6.5)")
-        control = draft.own_control()
-        if control.settings_at > NEVER and draft.decoder.limit != draft.setup.settings.header_table_size:
-            draft.decoder = hpack.allow(draft.decoder, draft.setup.settings.header_table_size)
-        control.settings_at = NEVER
+        recv_settings_ack(draft)
         return
+    draft.charge()
     settings = frames.decode_settings(payload)
     if not draft.peer.known:
-        draft.peer = draft.peer.replace(True, limit=draft.setup.settings.max_streams)
+        draft.peer = draft.peer.replace(limit=draft.setup.settings.max_streams)
     for name, number in settings:
         apply_setting(draft, name, number)
     draft.out.append(frames.encode_settings_ack())
     draft.events.append(SettingsReceived(settings))
+
+
+def recv_settings_ack(draft: Draft) -> None:
+    """The peer has applied the oldest of our SETTINGS that wait: from here on no more is allowed than they say (§6.5.3)."""
+    control = draft.own_control()
+    if not control.pending:
+        draft.charge()
+        return
+    known = control.pending[0]
+    control.acknowledged = known
+    control.pending = control.pending[1:]
+    enforced = known
+    for settings in control.pending:
+        enforced = laxer(enforced, settings)
+    draft.enforce(enforced)
+    if draft.decoder.limit != enforced.header_table_size:
+        draft.decoder = hpack.allow(draft.decoder, enforced.header_table_size)
 
 
 def apply_setting(draft: Draft, name: int, number: int) -> None:
@@ -410,36 +411,83 @@ def apply_setting(draft: Draft, name: int, number: int) -> None:
         if number != 0:
             raise ConnectionFault(PROTOCOL_ERROR, f"a server's ENABLE_PUSH={number}, allowed is 0 (§6.5.2)")
     elif name == frames.MAX_CONCURRENT_STREAMS:
-        draft.peer = peer.replace(True, limit=min(number, draft.setup.settings.max_streams))
+        draft.peer = peer.replace(limit=min(number, draft.setup.settings.max_streams))
     elif name == frames.INITIAL_WINDOW_SIZE:
         if number > flow.MAX_WINDOW:
             raise ConnectionFault(FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE={number}, allowed are 2^31-1 (§6.5.2)")
-        draft.peer = peer.replace(True, initial_window=number)
+        draft.peer = peer.replace(initial_window=number)
         if number > peer.initial_window:
-            reopen_windows(draft)
+            draft.reopen_windows()
     elif name == frames.MAX_FRAME_SIZE:
         if not 16_384 <= number <= 2**24 - 1:
             raise ConnectionFault(PROTOCOL_ERROR, f"MAX_FRAME_SIZE={number}, allowed are 16384 to 16777215 (§6.5.2)")
-        draft.peer = peer.replace(True, max_frame_size=number)
+        draft.peer = peer.replace(max_frame_size=number)
     elif name == frames.MAX_HEADER_LIST_SIZE:
-        draft.peer = peer.replace(True, max_field_section=number)
-
-
-def reopen_windows(draft: Draft) -> None:
-    """INITIAL_WINDOW_SIZE rose: streams that waited for their window go on (§6.9.2)."""
-    for stream in all_streams(draft.streams):
-        if flow.overflows(stream.send_window, draft.peer.initial_window):
-            raise ConnectionFault(FLOW_CONTROL_ERROR, f"the window of stream {stream.ref} above 2^31-1 (§6.9.2)")
-        if stream.upload is not None and stream.upload.queued:
-            draft.make_ready(stream.ref)
+        draft.peer = peer.replace(max_field_section=number)
+    elif name == frames.ENABLE_CONNECT_PROTOCOL:
+        if number > 1 or (
+            peer.connects and number == 0
+        ):  # "MUST NOT send … 0 after previously sending … 1" (RFC 8441 §3)
+            raise ConnectionFault(PROTOCOL_ERROR, f"ENABLE_CONNECT_PROTOCOL={number}, allowed is 1 (RFC 8441 §3)")
+        draft.peer = peer.replace(connects=number == 1)
+    elif name == frames.NO_RFC7540_PRIORITIES and number > 1:
+        raise ConnectionFault(PROTOCOL_ERROR, f"NO_RFC7540_PRIORITIES={number}, allowed are 0 and 1 (RFC 9218 §2.1)")
 
 
 # §6.6 PUSH_PROMISE
 
 
-def recv_push_promise(draft: Draft, ref: int) -> None:
-    """We said ENABLE_PUSH=0: "MUST treat the receipt of a PUSH_PROMISE frame as a connection error" (§8.4)."""
-    raise ConnectionFault(PROTOCOL_ERROR, f"PUSH_PROMISE on stream {ref} although push is off (§8.4)")
+def recv_push_promise(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
+    """The peer promises a response that nobody asked for, or begins to."""
+    if not draft.setup.settings.max_pushes:
+        # We said ENABLE_PUSH=0: "MUST treat the receipt of a PUSH_PROMISE frame as a connection error" (§8.4).
+        raise ConnectionFault(PROTOCOL_ERROR, f"PUSH_PROMISE on stream {ref} although push is off (§8.4)")
+    if not ref & 1:
+        raise ConnectionFault(PROTOCOL_ERROR, f"PUSH_PROMISE on stream {ref}, which is none of ours (§6.6)")
+    payload = frames.strip_padding(frames.PUSH_PROMISE, flags, payload)
+    if len(payload) < 4:
+        raise ConnectionFault(FRAME_SIZE_ERROR, "PUSH_PROMISE too short for its stream id (§6.6)")
+    promised = int.from_bytes(payload[:4], "big") & LAST_REF
+    control = draft.own_control()
+    if promised & 1 or promised <= control.last_push:
+        raise ConnectionFault(PROTOCOL_ERROR, f"PUSH_PROMISE promises stream {promised} (§5.1.1, §6.6)")
+    control.last_push = promised
+    if flags & END_HEADERS:
+        recv_promise(draft, ref, promised, payload[4:])
+    else:
+        control.block = (ref, flags, payload[4:], 1, promised)
+
+
+def recv_promise(draft: Draft, ref: int, promised: int, block: bytes) -> None:
+    """A promise, complete: its stream is reserved (§5.1), or refused above our limit, or malformed (§8.4.1)."""
+    promise = decode_promise(draft, block)
+    parent = draft.find(ref, RECV_PROMISE)  # closed: it "might have been created before the RST_STREAM" came (§6.6)
+    if promise.fault or parent is None or len(draft.control.pushes) >= draft.setup.settings.max_pushes:
+        draft.charge()
+        draft.out.append(frames.encode_reset(promised, PROTOCOL_ERROR if promise.fault else REFUSED_STREAM))
+        return
+    now = draft.now
+    stream = Exchange(
+        promised,
+        promise.method,
+        promise.target,
+        RESERVED,
+        parent.clocks,
+        parent.deadline,
+        0,
+        None,
+        -1,
+        0,
+        0,
+        0,
+        now,
+        now,
+    )
+    stream.recv_window = draft.setup.settings.stream_window
+    stream.owner = draft.owner
+    draft.put(promised, stream)
+    draft.wake = min(draft.wake, now + parent.clocks.shortest)
+    draft.events.append(PushPromised(ref, promised, promise.method, promise.target, promise.fields))
 
 
 # §6.7 PING
@@ -451,13 +499,17 @@ def recv_ping(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
         raise ConnectionFault(PROTOCOL_ERROR, f"PING on stream {ref} (§6.7)")
     if len(payload) != 8:
         raise ConnectionFault(FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes, allowed are 8 (§6.7)")
-    if not flags & frames.ACK:
-        draft.out.append(frames.encode_ping(payload, frames.ACK))
-        return
     control = draft.own_control()
-    if control.ping_at > NEVER and payload == (control.pings - 1).to_bytes(8, "big"):
+    if control.quiet == draft.frames - 1:
+        control.quiet = draft.frames  # a PING does not break the silence that keepalive is about
+    if not flags & frames.ACK:
+        draft.charge()
+        draft.out.append(frames.encode_ping(payload, frames.ACK))
+    elif control.ping_at > NEVER and payload == (control.pings - 1).to_bytes(8, "big"):
         draft.events.append(PingAcknowledged(payload, draft.now - control.ping_at))
         control.ping_at = NEVER
+    else:
+        draft.charge()
 
 
 # §6.8 GOAWAY
@@ -476,11 +528,12 @@ def recv_goaway(draft: Draft, ref: int, payload: bytes) -> None:
     control = draft.own_control()
     if last > control.goaway[0]:
         raise ConnectionFault(PROTOCOL_ERROR, f"GOAWAY raises its last stream id to {last} (§6.8)")
+    draft.charge()
     control.goaway = (last, code)
     draft.status = DRAINING
     draft.events.append(GoAwayReceived(last, code, payload[8:]))
     for stream in all_streams(draft.streams):
-        if stream.ref > last:
+        if stream.ref > last and stream.ref & 1:  # it says nothing about streams that the peer opened
             message = (
                 f"{stream.method} {stream.target}: the peer said GOAWAY [{error_name(code)}] before it acted on it"
             )
@@ -496,6 +549,7 @@ def recv_goaway(draft: Draft, ref: int, payload: bytes) -> None:
 
 def recv_window_update(draft: Draft, ref: int, payload: bytes) -> None:
     """The peer takes more of our content."""
+    draft.charge()
     increment = frames.decode_long(payload, frames.WINDOW_UPDATE) & LAST_REF
     if ref == 0:
         if increment == 0:
@@ -515,7 +569,7 @@ def recv_window_update(draft: Draft, ref: int, payload: bytes) -> None:
     upload = stream.upload
     if upload is not None:
         upload.reopened_at = draft.now
-        if upload.queued:
+        if upload.queued and may_send(stream):
             draft.make_ready(ref)
 
 
@@ -528,14 +582,17 @@ def recv_continuation(draft: Draft, flags: int, ref: int, payload: bytes) -> Non
     block = control.block
     if block is None:
         raise ConnectionFault(PROTOCOL_ERROR, "CONTINUATION without HEADERS (§6.10)")
-    _, first_flags, fragments, count = block
+    _, first_flags, fragments, count, promised = block
     size = len(fragments) + len(payload)
     limit = draft.setup.settings.max_field_section
     if size > limit or count >= CONTINUATION_LIMIT:
         seen = f"a field block of {size} bytes in {count + 1} frames"
         raise ConnectionFault(ENHANCE_YOUR_CALM, f"{seen}: allowed are {limit} in {CONTINUATION_LIMIT} (§10.5.1)")
-    if flags & END_HEADERS:
-        control.block = None
-        recv_block(draft, first_flags, ref, fragments + payload)
+    if not flags & END_HEADERS:
+        control.block = (ref, first_flags, fragments + payload, count + 1, promised)
+        return
+    control.block = None
+    if promised:
+        recv_promise(draft, ref, promised, fragments + payload)
     else:
-        control.block = (ref, first_flags, fragments + payload, count + 1)
+        recv_block(draft, first_flags, ref, fragments + payload)

@@ -9,6 +9,8 @@ from typing import ClassVar, Final, final
 
 from calamint.core import frames
 from calamint.core.errors import (
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
     NO_ERROR,
     PROTOCOL_ERROR,
     STREAM_CLOSED,
@@ -19,16 +21,18 @@ from calamint.core.errors import (
 )
 from calamint.core.events import ConnectionClosed, Event, RequestFailed
 from calamint.core.exchange import (
+    EXPECTING,
     IDLE,
-    OPEN_AWAITING,
-    OPEN_RECEIVING,
     REMOTE,
     RESET_BY_US,
+    SETTINGS,
     STATE_NAMES,
+    TUNNEL,
     Exchange,
     Settings,
+    may_send,
 )
-from calamint.core.flow import is_due
+from calamint.core.flow import is_due, overflows
 from calamint.core.hpack import DecoderTable, EncoderTable
 from calamint.core.streams import (
     COLUMN_NAMES,
@@ -40,6 +44,7 @@ from calamint.core.streams import (
     MALFORMED,
     Leaves,
     all_streams,
+    find_stream,
 )
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, NEVER, Value
@@ -55,23 +60,29 @@ NO_STREAMS: Final[dict[int, Exchange]] = {}
 MEMO_SECTION: Final = 16 * 1024
 MEMO_FIELDS: Final = 64
 PING_LIMIT: Final = 10.0  # seconds for the peer to answer a PING of ours
+PING_AGAIN: Final = 300.0  # seconds until the next keepalive within one silence: servers count more than that as abuse
 RESET_BURST: Final = 500.0  # RST_STREAM that may go out at once, and then a second:
 ONE_TOKEN: Final = 0.999  # a wake-up for a token finds it, whatever the rounding
 RESET_RATE: Final = 30.0  # servers allow about 33 a second since CVE-2023-44487
 
+# The budget of frames that bring nothing forward (RFC 9113 §10.5). It regains with time and with whatever does.
+CALM_BURST: Final = 1000.0  # at once
+CALM_RATE: Final = 10.0  # a second
+CALM_BYTES: Final = 128.0  # bytes of content, in either direction, that allow one more
+CALM_FRAME: Final = 2.0  # for each DATA frame of ours: a WINDOW_UPDATE for its stream and one for the connection
+CALM_RESET: Final = 4.0  # frames that may be on their way for a stream that we reset
+CALM_SAVED: Final = -131_072.0  # what may be saved up, by sending
+
 
 @final
 class Peer(Value):
-    """The peer's SETTINGS as they stand (RFC 9113 §6.5.2); `known` once the first has come; `limit`: requests at once."""
+    """The peer's SETTINGS as they stand (RFC 9113 §6.5.2); `known` once the first has come; `limit`: requests at once;
+    `connects`: whether it takes the extended CONNECT (RFC 8441 §3)."""
 
-    __slots__ = ("known", "limit", "initial_window", "max_frame_size", "max_field_section")
-    __match_args__: ClassVar[tuple[str, ...]] = (
-        "known",
-        "limit",
-        "initial_window",
-        "max_frame_size",
-        "max_field_section",
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        "known limit initial_window max_frame_size max_field_section connects".split()
     )
+    __slots__ = __match_args__
 
     def __init__(
         self,
@@ -80,56 +91,63 @@ class Peer(Value):
         initial_window: int = 65_535,
         max_frame_size: int = 16_384,
         max_field_section: int = LAST_REF,
+        connects: bool = False,
     ) -> None:
         self.known: Final = known
         self.limit: Final = limit
         self.initial_window: Final = initial_window
         self.max_frame_size: Final = max_frame_size
         self.max_field_section: Final = max_field_section
+        self.connects: Final = connects
 
     def replace(
         self,
-        known: bool,
         limit: int = -1,
         initial_window: int = -1,
         max_frame_size: int = -1,
         max_field_section: int = -1,
+        connects: bool = False,
     ) -> "Peer":
-        """The same but for what is given."""
+        """The same but for what is given, and known."""
         return Peer(
-            known,
+            True,
             self.limit if limit < 0 else limit,
             self.initial_window if initial_window < 0 else initial_window,
             self.max_frame_size if max_frame_size < 0 else max_frame_size,
             self.max_field_section if max_field_section < 0 else max_field_section,
+            self.connects or connects,
         )
 
 
 @final
 class Setup(Value):
-    """What does not change in a connection's life."""
+    """What hardly changes in a connection's life. `settings`: ours, as they are enforced."""
 
     __match_args__: ClassVar[tuple[str, ...]] = ("origin", "settings")
-    __slots__ = ("scheme", "authority", "remembers", *__match_args__)
+    __slots__ = ("scheme", "authority", "keepalive", "remembers", *__match_args__)
 
     def __init__(self, origin: Origin, settings: Settings) -> None:
         self.origin: Final = origin
         self.settings: Final = settings
         self.scheme: Final = origin.scheme.encode("ascii")
         self.authority: Final = origin.authority().encode("ascii")
+        self.keepalive: Final = settings.keepalive
         # What is remembered of blocks for all connections is of at most this size.
         self.remembers: Final = settings.max_field_section >= MEMO_SECTION and settings.max_fields >= MEMO_FIELDS
 
 
 @final
 class Control(Value):
-    """What rarely changes: slots that wait, PING, GOAWAY, a field block that is not complete, the pacer of resets.
+    """What rarely changes: slots that wait, PING, GOAWAY, a field block that is not complete, the pacer of resets, pushes.
 
     Mutable while a draft owns it, like a stream's record.
     """
 
     __match_args__: ClassVar[tuple[str, ...]] = tuple(
-        "unsent unconfirmed ping_at pings goaway block tokens tokens_at settings_at".split()
+        (
+            "unsent unconfirmed ping_at pings kept_at quiet goaway block tokens tokens_at acknowledged pending pushes "
+            "last_push"
+        ).split()
     )
     __slots__ = ("owner", *__match_args__)
 
@@ -139,24 +157,34 @@ class Control(Value):
         unconfirmed: dict[int, float],
         ping_at: float = NEVER,
         pings: int = 0,
+        kept_at: float = NEVER,
+        quiet: int = -1,
         goaway: tuple[int, int] = (LAST_REF, NO_ERROR),
-        block: tuple[int, int, bytes, int] | None = None,
+        block: tuple[int, int, bytes, int, int] | None = None,
         tokens: float = RESET_BURST,
         tokens_at: float = NEVER,
-        settings_at: float = NEVER,
+        acknowledged: Settings = SETTINGS,
+        pending: tuple[Settings, ...] = (),
+        pushes: tuple[int, ...] = (),
+        last_push: int = 0,
     ) -> None:
         self.owner: object | None = None
-        self.unsent: dict[int, tuple[int, int, bool]] = (
-            unsent  # stream → error code, its mark, whether our side is open
-        )
+        # stream → error code, its mark, whether our side is open
+        self.unsent: dict[int, tuple[int, int, bool]] = unsent
         self.unconfirmed: dict[int, float] = unconfirmed  # stream → when its reset was handed out
         self.ping_at: float = ping_at  # when the PING in flight was handed out, or NEVER
         self.pings: int = pings  # PINGs of ours so far
+        self.kept_at: float = kept_at  # when the last keepalive was handed out
+        self.quiet: int = quiet  # frames that had come by then, PINGs since then among them; -1: the silence was broken
         self.goaway: tuple[int, int] = goaway  # the peer's last stream id and error code
-        self.block: tuple[int, int, bytes, int] | None = block  # stream, flags, fragments so far, how many
+        # stream, flags, fragments so far, how many, the stream that it promises or 0
+        self.block: tuple[int, int, bytes, int, int] | None = block
         self.tokens: float = tokens  # RST_STREAM that may go out at once, as of tokens_at
         self.tokens_at: float = tokens_at
-        self.settings_at: float = settings_at  # when our SETTINGS were handed out; NEVER once acknowledged
+        self.acknowledged: Settings = acknowledged  # ours, as the peer knows them
+        self.pending: tuple[Settings, ...] = pending  # announced since, and not acknowledged
+        self.pushes: tuple[int, ...] = pushes  # live streams that the peer opened: they take no slot of ours
+        self.last_push: int = last_push  # the highest of their ids so far
 
     def copy(self, owner: object) -> "Control":
         """The same, owned by another draft."""
@@ -165,11 +193,16 @@ class Control(Value):
             self.unconfirmed.copy(),
             self.ping_at,
             self.pings,
+            self.kept_at,
+            self.quiet,
             self.goaway,
             self.block,
             self.tokens,
             self.tokens_at,
-            self.settings_at,
+            self.acknowledged,
+            self.pending,
+            self.pushes,
+            self.last_push,
         )
         twin.owner = owner
         return twin
@@ -182,7 +215,7 @@ class HTTP2Connection(Value):
     __match_args__: ClassVar[tuple[str, ...]] = tuple(
         (
             "setup status peer control streams live next_ref ready encoder decoder send_window recv_window buffer "
-            "partial frames written unflushed now heard_at wake"
+            "partial frames spent written unflushed flushed flushed_at now heard_at wake"
         ).split()
     )
     __slots__ = __match_args__
@@ -204,8 +237,11 @@ class HTTP2Connection(Value):
         buffer: bytes,
         partial: tuple[int, int, int, int] | None,
         frames: int,
+        spent: float,
         written: int,
         unflushed: int,
+        flushed: int,
+        flushed_at: float,
         now: float,
         heard_at: float,
         wake: float,
@@ -225,8 +261,11 @@ class HTTP2Connection(Value):
         self.buffer: Final = buffer  # the beginning of a frame
         self.partial: Final = partial  # a DATA frame not complete: stream, content left, padding left, flags
         self.frames: Final = frames  # received
+        self.spent: Final = spent  # of the budget of frames that bring nothing forward, as of heard_at
         self.written: Final = written  # bytes handed out
         self.unflushed: Final = unflushed  # bytes of content among them that are not in the kernel yet
+        self.flushed: Final = flushed  # bytes of the output that were in the kernel when content last went there
+        self.flushed_at: Final = flushed_at  # when that was, or NEVER
         self.now: Final = now
         self.heard_at: Final = heard_at  # a frame last came, or NEVER
         self.wake: Final = wake  # no clock runs out before this
@@ -258,8 +297,11 @@ class Draft:
         self.buffer: bytes = conn.buffer
         self.partial: tuple[int, int, int, int] | None = conn.partial
         self.frames: int = conn.frames
+        self.spent: float = conn.spent
         self.written: int = conn.written
         self.unflushed: int = conn.unflushed
+        self.flushed: int = conn.flushed
+        self.flushed_at: float = conn.flushed_at
         self.now: float = now if now > conn.now else conn.now
         self.heard_at: float = conn.heard_at
         self.wake: float = conn.wake
@@ -283,8 +325,11 @@ class Draft:
             self.buffer,
             self.partial,
             self.frames,
+            self.spent,
             self.written + len(data),
             self.unflushed,
+            self.flushed,
+            self.flushed_at,
             self.now,
             self.heard_at,
             self.wake,
@@ -307,9 +352,13 @@ class Draft:
         if stream is not None:
             leaf[ref] = stream
             self.live += len(leaf) - before
+            if not ref & 1 and len(leaf) != before:
+                self.own_control().pushes += (ref,)
         else:
             del leaf[ref]
             self.live -= 1
+            if not ref & 1:
+                self.own_control().pushes = tuple([push for push in self.control.pushes if push != ref])
             if before == 1:
                 del self.streams[number]
                 self.leaves.discard(number)
@@ -331,7 +380,7 @@ class Draft:
         leaf = self.streams.get(ref >> LEAF)
         stream = None if leaf is None else leaf.get(ref)
         if stream is None:
-            state = IDLE if ref >= self.next_ref or not ref & 1 else RESET_BY_US
+            state = IDLE if ref >= (self.next_ref if ref & 1 else self.control.last_push + 1) else RESET_BY_US
             self.judge(ref, state, GRID[state * COLUMNS + column], column)
             return None
         if stream.owner is not self.owner:
@@ -363,10 +412,45 @@ class Draft:
         self.leave(stream)
         self.events.append(RequestFailed(stream.ref, failure))
 
+    def fault(self, fault: StreamFault) -> None:
+        """A stream error (RFC 9113 §5.4.2): the request fails and its stream is reset; its siblings are untouched."""
+        stream = find_stream(self.streams, fault.ref)
+        if stream is not None:
+            failure = Failure(
+                "RemoteProtocolError", fault.code, f"{fault.reason} [{error_name(fault.code)}]", fault.ref
+            )
+            self.reset(stream, fault.code)
+            self.events.append(RequestFailed(fault.ref, failure))
+
     def make_ready(self, ref: int) -> None:
         """The stream's content waits for its turn, no longer for its own window."""
         if ref not in self.ready:
             self.ready = (*self.ready, ref)
+
+    def release(self, stream: Exchange) -> None:
+        """Content that was held back may go: its state says so now."""
+        upload = stream.upload
+        if upload is not None and (upload.queued or upload.ending):
+            upload.moved_at = self.now
+            self.make_ready(stream.ref)
+
+    def enforce(self, settings: Settings) -> None:
+        """From here on these settings of ours hold; INITIAL_WINDOW_SIZE moves the window of every stream (RFC 9113 §6.9.2)."""
+        change = settings.stream_window - self.setup.settings.stream_window
+        self.setup = Setup(self.setup.origin, settings)
+        if change:
+            for stream in all_streams(self.streams):
+                own = self.own(stream)
+                own.recv_window += change
+                self.give_credit(own)  # what was not worth an update may be one now
+
+    def reopen_windows(self) -> None:
+        """INITIAL_WINDOW_SIZE rose: streams that waited for their window go on (RFC 9113 §6.9.2)."""
+        for stream in all_streams(self.streams):
+            if overflows(stream.send_window, self.peer.initial_window):
+                raise ConnectionFault(FLOW_CONTROL_ERROR, f"the window of stream {stream.ref} above 2^31-1 (§6.9.2)")
+            if stream.upload is not None and stream.upload.queued and may_send(stream):
+                self.make_ready(stream.ref)
 
     def own_control(self) -> Control:
         """The control record, to be written by this draft: copied once."""
@@ -377,8 +461,12 @@ class Draft:
     def reset(self, stream: Exchange, code: int) -> None:
         """The stream leaves `live` and is reset: now, or when the pacer lets it. Exactly one RST_STREAM per stream."""
         self.leave(stream)
-        ours_open = stream.state == OPEN_AWAITING or stream.state == OPEN_RECEIVING or stream.state == REMOTE
-        self.own_control().unsent[stream.ref] = (code, stream.mark, ours_open)
+        ref = stream.ref
+        if not ref & 1:  # it takes no slot, and how many there are is limited
+            self.out.append(frames.encode_reset(ref, code))
+            return
+        ours_open = EXPECTING <= stream.state <= TUNNEL or stream.state == REMOTE
+        self.own_control().unsent[ref] = (code, stream.mark, ours_open)
         self.pace_resets()
 
     def pace_resets(self) -> None:
@@ -394,6 +482,7 @@ class Draft:
             control.tokens -= 1.0
             del control.unsent[ref]
             self.out.append(frames.encode_reset(ref, code))
+            self.spent = max(CALM_SAVED, self.spent - CALM_RESET)
             if mark == self.frames:  # no frame has come since its HEADERS left: is anybody there?
                 control.unconfirmed[ref] = self.now
                 self.ping()
@@ -412,6 +501,16 @@ class Draft:
             if both or not ours_open:
                 del self.own_control().unsent[ref]
 
+    def charge(self) -> None:
+        """A frame that brings nothing forward: so many are allowed, and then it is an attack (RFC 9113 §10.5)."""
+        if self.spent > 0.0:
+            self.spent = max(0.0, self.spent - (self.now - self.heard_at) * CALM_RATE)
+        self.heard_at = self.now
+        self.spent += 1.0
+        if self.spent > CALM_BURST:
+            allowed = f"allowed are {CALM_BURST:g} at once and {CALM_RATE:g} a second"
+            raise ConnectionFault(ENHANCE_YOUR_CALM, f"too many frames that bring nothing forward: {allowed} (§10.5)")
+
     def ping(self) -> None:
         """A PING of ours, to learn whether the peer lives (§6.7), unless one is in flight."""
         control = self.own_control()
@@ -423,23 +522,26 @@ class Draft:
 
     def terminate(self, code: int, reason: str) -> None:
         """A connection error (§5.4.1): GOAWAY, and every request fails."""
-        self.out.append(frames.encode_goaway(0, code, b""))
+        self.out.append(frames.encode_goaway(self.control.last_push, code, b""))
         self.end(Failure("RemoteProtocolError", code, f"{reason} [{error_name(code)}]"), 0)
 
     def end(self, failure: Failure | None, unsent: int) -> None:
         """The connection is over: every request fails; those whose head ends in the last `unsent` bytes never left."""
         sent = self.written + sum([len(data) for data in self.out]) - unsent
         for stream in all_streams(self.streams):
+            unprocessed = stream.head_offset > sent
             kind, code, message = (
                 ("ReadError", -1, "") if failure is None else (failure.kind, failure.code, failure.message)
             )
-            unprocessed = stream.head_offset > sent
+            if unprocessed and kind == "ReadError":
+                kind, message = "WriteError", f"{message}; the request had not left"
             self.leave(stream)
             self.events.append(RequestFailed(stream.ref, Failure(kind, code, message, stream.ref, unprocessed)))
         control = self.own_control()
         control.unsent = {}
         control.unconfirmed = {}
         control.block = None
+        control.pending = ()
         self.status = CLOSED
         self.buffer = b""
         self.partial = None

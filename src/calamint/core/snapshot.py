@@ -120,10 +120,17 @@ class Snapshot(Value):
         return "\n".join(lines)
 
 
-def snap_request(exchange: Exchange, now: float, send_window: int | None, recv_window: int | None) -> RequestSnapshot:
+def snap_request(
+    exchange: Exchange,
+    now: float,
+    send_window: int | None,
+    recv_window: int | None,
+    flushed: int = 0,
+    flushed_at: float = NEVER,
+) -> RequestSnapshot:
     """One request's record as a snapshot."""
     upload = exchange.upload
-    due, clock = exchange.running_clock()
+    due, clock = exchange.running_clock(flushed, flushed_at)
     heard = exchange.heard_at()
     return RequestSnapshot(
         exchange.ref,

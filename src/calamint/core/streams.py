@@ -9,35 +9,51 @@ the connection's window, and nothing is answered.
 from typing import Final
 
 from calamint.core.exchange import (
+    CONNECTING,
     ENDED,
+    EXPECTING,
     LOCAL_AWAITING,
     LOCAL_RECEIVING,
     OPEN_AWAITING,
     OPEN_RECEIVING,
+    REFUSED,
     REMOTE,
+    RESERVED,
     RESET_BY_PEER,
     RESET_BY_US,
+    TUNNEL,
+    TUNNEL_LOCAL,
     Exchange,
 )
 
 # What happens: the columns.
 SEND_HEAD: Final = 0
-SEND_END: Final = 1
-SEND_RESET: Final = 2
-RECV_INTERIM: Final = 3
-RECV_FINAL: Final = 4
-RECV_DATA: Final = 5
-RECV_TRAILERS: Final = 6
-RECV_END: Final = 7
-RECV_RESET: Final = 8
-RECV_WINDOW: Final = 9
-COLUMNS: Final = 10
+SEND_EXPECT: Final = 1
+SEND_CONNECT: Final = 2
+SEND_END: Final = 3
+SEND_RESET: Final = 4
+RECV_PROMISE: Final = 5
+RECV_CONTINUE: Final = 6
+RECV_INTERIM: Final = 7
+RECV_SUCCESS: Final = 8
+RECV_FINAL: Final = 9
+RECV_DATA: Final = 10
+RECV_TRAILERS: Final = 11
+RECV_END: Final = 12
+RECV_RESET: Final = 13
+RECV_WINDOW: Final = 14
+COLUMNS: Final = 15
 
 COLUMN_NAMES: Final = (
     "send HEADERS",
+    "send HEADERS that expect 100",
+    "send HEADERS of CONNECT",
     "send END_STREAM",
     "send RST_STREAM",
+    "receive PUSH_PROMISE",
+    "receive HEADERS with 100",
     "receive interim HEADERS",
+    "receive HEADERS with 2xx",
     "receive final HEADERS",
     "receive DATA",
     "receive trailers",
@@ -54,10 +70,16 @@ ILLEGAL: Final = 0x13  # connection error PROTOCOL_ERROR
 MISUSE: Final = 0x14  # our own mistake: raised, and no byte leaves
 
 # The same in two letters each, so that the table is one.
+EX: Final = EXPECTING
+CO: Final = CONNECTING
 OA: Final = OPEN_AWAITING
 OR: Final = OPEN_RECEIVING
+RF: Final = REFUSED
+TU: Final = TUNNEL
 LA: Final = LOCAL_AWAITING
 LR: Final = LOCAL_RECEIVING
+TL: Final = TUNNEL_LOCAL
+RS: Final = RESERVED
 RE: Final = REMOTE
 EN: Final = ENDED
 BU: Final = RESET_BY_US
@@ -70,17 +92,23 @@ mi: Final = MISUSE
 
 # fmt: off
 GRID: Final = bytes((
-    # send              receive
-    # head end reset    interim final data trailers end reset window
-    OA,    mi, mi,      il,     il,   il,  il,      il, il,   il,  # IDLE
-    mi,    LA, BU,      OA,     OR,   ma,  ma,      ma, BP,   OA,  # OPEN_AWAITING
-    mi,    LR, BU,      ma,     ma,   OR,  OR,      RE, BP,   OR,  # OPEN_RECEIVING
-    mi,    mi, BU,      LA,     LR,   ma,  ma,      ma, BP,   LA,  # LOCAL_AWAITING
-    mi,    mi, BU,      ma,     ma,   LR,  LR,      EN, BP,   LR,  # LOCAL_RECEIVING
-    mi,    EN, BU,      cl,     cl,   cl,  cl,      cl, BP,   RE,  # REMOTE
-    mi,    mi, mi,      ig,     ig,   ig,  ig,      ig, ig,   ig,  # ENDED
-    mi,    mi, mi,      ig,     ig,   ig,  ig,      ig, ig,   ig,  # RESET_BY_US
-    mi,    mi, mi,      ig,     ig,   ig,  ig,      ig, ig,   ig,  # RESET_BY_PEER
+    # send                      receive
+    # head exp. con. end reset  prom. 100 int. 2xx final data trail. end reset window
+    OA,    EX,  CO,  mi, mi,    il,   il, il,  il, il,   il,  il,    il, il,   il,  # IDLE
+    mi,    mi,  mi,  mi, BU,    EX,   OA, EX,  RF, RF,   ma,  ma,    ma, BP,   EX,  # EXPECTING
+    mi,    mi,  mi,  mi, BU,    CO,   CO, CO,  TU, RF,   ma,  ma,    ma, BP,   CO,  # CONNECTING
+    mi,    mi,  mi,  LA, BU,    OA,   OA, OA,  OR, OR,   ma,  ma,    ma, BP,   OA,  # OPEN_AWAITING
+    mi,    mi,  mi,  LR, BU,    OR,   ma, ma,  ma, ma,   OR,  OR,    RE, BP,   OR,  # OPEN_RECEIVING
+    mi,    mi,  mi,  mi, BU,    RF,   ma, ma,  ma, ma,   RF,  RF,    RE, BP,   RF,  # REFUSED
+    mi,    mi,  mi,  TL, BU,    TU,   ma, ma,  ma, ma,   TU,  ma,    RE, BP,   TU,  # TUNNEL
+    mi,    mi,  mi,  mi, BU,    LA,   LA, LA,  LR, LR,   ma,  ma,    ma, BP,   LA,  # LOCAL_AWAITING
+    mi,    mi,  mi,  mi, BU,    LR,   ma, ma,  ma, ma,   LR,  LR,    EN, BP,   LR,  # LOCAL_RECEIVING
+    mi,    mi,  mi,  mi, BU,    TL,   ma, ma,  ma, ma,   TL,  ma,    EN, BP,   TL,  # TUNNEL_LOCAL
+    mi,    mi,  mi,  mi, BU,    il,   RS, RS,  LR, LR,   il,  ma,    ma, BP,   il,  # RESERVED
+    mi,    mi,  mi,  EN, BU,    il,   cl, cl,  cl, cl,   cl,  cl,    cl, BP,   RE,  # REMOTE
+    mi,    mi,  mi,  mi, mi,    ig,   ig, ig,  ig, ig,   ig,  ig,    ig, ig,   ig,  # ENDED
+    mi,    mi,  mi,  mi, mi,    ig,   ig, ig,  ig, ig,   ig,  ig,    ig, ig,   ig,  # RESET_BY_US
+    mi,    mi,  mi,  mi, mi,    ig,   ig, ig,  ig, ig,   ig,  ig,    ig, ig,   ig,  # RESET_BY_PEER
 ))  # fmt: on
 
 

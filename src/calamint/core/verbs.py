@@ -6,10 +6,10 @@ never raises; what breaks HTTP on this side raises LocalProtocolError, and then 
 """
 
 from calamint.core import http1, http2
-from calamint.core.errors import UnsupportedProtocol
+from calamint.core.errors import LocalProtocolError, UnsupportedProtocol
 from calamint.core.events import Event
 from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Exchange, Settings
-from calamint.core.http1 import HTTP1Connection
+from calamint.core.http1_state import HTTP1Connection
 from calamint.core.http2_state import CLOSED, HTTP2Connection
 from calamint.core.snapshot import Snapshot
 from calamint.core.streams import find_stream
@@ -39,15 +39,23 @@ def request(
     end: bool = True,
     deadline: float = INFINITY,
     clocks: Clocks = CLOCKS,
+    protocol: str = "",
 ) -> tuple[Connection, bytes, int]:
     """Sends a request; gives back the next value, the bytes to write, and the request's ref.
 
     `content`: all of it, or its beginning where `end` is False and `send_data` brings the rest; None for none.
     `deadline`: when it must be over, as a time of the same clock as `now`. Raises AtCapacity where `capacity` is 0, and
     LocalProtocolError for what may not be sent (RFC 9110 §5, §9.1; RFC 9112 §3; RFC 9113 §8.3).
+
+    The method CONNECT, with a host and a port as its target, asks for a tunnel (RFC 9110 §9.3.6), and over HTTP/2 with
+    `protocol` for another protocol, with a path as its target (RFC 8441); over HTTP/1.1 the fields `upgrade` and
+    `connection: upgrade` do that (RFC 9110 §7.8). `Upgraded` says that it is made; what is given before that waits.
+    Content of a request with `expect: 100-continue` waits for 100 (Continue), or `clocks.expect` (RFC 9110 §10.1.1).
     """
     if isinstance(conn, HTTP2Connection):
-        return http2.request(conn, method, target, fields, content, now, end, deadline, clocks)
+        return http2.request(conn, method, target, fields, content, now, end, deadline, clocks, protocol)
+    if protocol:
+        raise LocalProtocolError("HTTP/1.1 has no extended CONNECT: ask for an upgrade (RFC 9110 §7.8)")
     return http1.request(conn, method, target, fields, content, now, end, deadline, clocks)
 
 
@@ -84,11 +92,54 @@ def cancel(conn: Connection, ref: int, now: float) -> Step:
     return http1.cancel(conn, ref, now)
 
 
-def flush(conn: Connection, now: float) -> Step:
-    """All that was handed out is in the kernel: what is next?"""
+def flush(conn: Connection, now: float, unsent: int = 0) -> Step:
+    """All that was handed out, but for the last `unsent` bytes, is in the kernel: what is next?"""
     if isinstance(conn, HTTP2Connection):
-        return http2.flush(conn, now)
-    return http1.flush(conn, now)
+        return http2.flush(conn, now, unsent)
+    return http1.flush(conn, now, unsent)
+
+
+def ping(conn: Connection, now: float) -> tuple[Connection, bytes]:
+    """A PING, unless one is in flight; `PingAcknowledged` tells the seconds until its answer (RFC 9113 §6.7).
+
+    A peer that does not answer within 10 s is gone: the connection ends. Raises LocalProtocolError over HTTP/1.1.
+    """
+    if isinstance(conn, HTTP2Connection):
+        return http2.ping(conn, now)
+    raise LocalProtocolError("HTTP/1.1 has no PING")
+
+
+def put_settings(conn: Connection, settings: Settings, now: float) -> tuple[Connection, bytes]:
+    """New settings of ours for a connection that is open: windows, table and frame sizes, limits (RFC 9113 §6.5).
+
+    Until the peer acknowledges them the laxer of old and new is enforced. Whether it may push is said once, at the
+    beginning: raises LocalProtocolError for a change of that, and over HTTP/1.1, which has no settings.
+    """
+    if isinstance(conn, HTTP2Connection):
+        return http2.put_settings(conn, settings, now)
+    raise LocalProtocolError("HTTP/1.1 has no SETTINGS")
+
+
+def grow_window(conn: Connection, ref: int, size: int, now: float) -> tuple[Connection, bytes]:
+    """This response may come `size` bytes ahead of its reader from now on, if it might not before (RFC 9113 §6.9).
+
+    A no-op when the request is over, and over HTTP/1.1. Raises LocalProtocolError for more than 2^31-1.
+    """
+    if isinstance(conn, HTTP2Connection):
+        return http2.grow_window(conn, ref, size, now)
+    return conn, b""
+
+
+def prioritize(conn: Connection, ref: int, urgency: int, incremental: bool, now: float) -> tuple[Connection, bytes]:
+    """Asks the peer for another order (RFC 9218 §7.1): `urgency` from 0, first, to 7; `incremental` where pieces are useful.
+
+    A no-op when the request is over, and over HTTP/1.1. Raises LocalProtocolError for another urgency.
+    """
+    if not 0 <= urgency <= 7:
+        raise LocalProtocolError(f"urgency={urgency}: allowed are 0 to 7 (RFC 9218 §4.1)")
+    if isinstance(conn, HTTP2Connection):
+        return http2.prioritize(conn, ref, urgency, incremental, now)
+    return conn, b""
 
 
 def handle_timeout(conn: Connection, now: float) -> Step:
@@ -115,8 +166,9 @@ def closed(
 ) -> tuple[Connection, list[Event]]:
     """The transport ended; the last `unsent` bytes of the output never left.
 
-    `clean` after an orderly end, `reason` in words after another. Requests whose head never left fail as unprocessed
-    (RFC 9113 §8.7); an HTTP/1.1 response that is read until the connection closes is complete if that was orderly.
+    `clean` after an orderly end, `reason` in words after another. Requests whose head never left fail with
+    WriteError, unprocessed (RFC 9113 §8.7), the others with ReadError; an HTTP/1.1 response that is read until the
+    connection closes is complete if that was orderly.
     """
     if isinstance(conn, HTTP2Connection):
         return http2.closed(conn, now, unsent, clean, reason)
@@ -128,6 +180,13 @@ def capacity(conn: Connection) -> int:
     if isinstance(conn, HTTP2Connection):
         return http2.capacity(conn)
     return http1.capacity(conn)
+
+
+def is_draining(conn: Connection) -> bool:
+    """Whether it will never take a new request again: it is closed or about to be, or its stream ids are used up."""
+    if isinstance(conn, HTTP2Connection):
+        return http2.is_draining(conn)
+    return http1.is_draining(conn)
 
 
 def wants_read(conn: Connection) -> bool:

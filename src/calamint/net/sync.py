@@ -291,6 +291,8 @@ class Connection:
                 self._state = (value, out[sent:])
                 self._marked = False
                 if sent < len(out) or wire.sealed:
+                    if sent:  # bytes move: the clocks want to know
+                        self._step(*core.flush(value, time.monotonic(), len(out) - sent))
                     return
             self._step(*core.flush(value, time.monotonic()))
             if not self._state[1]:
