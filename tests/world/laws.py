@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from calamint import core
 from calamint.core import streams as core_streams
-from calamint.core.exchange import Exchange
-from calamint.core.http1 import HTTP1Connection
+from calamint.core.exchange import Exchange, may_send
+from calamint.core.http1_state import HTTP1Connection
 from calamint.core.http2_state import HTTP2Connection
 from tests.world.model_http2 import Http2Model
 from tests.world.plans import INFINITY, pattern
@@ -59,8 +59,7 @@ def check_step(world: "World", touched: set[int]) -> None:
     if isinstance(conn, HTTP2Connection):
         if conn.live != len(world.active):
             raise Violation("slots", f"live is {conn.live}, {len(world.active)} requests have not ended")
-        control = conn.control
-        free = max(0, conn.peer.limit - conn.live - len(control.unsent) - len(control.unconfirmed))
+        free = max(0, conn.peer.limit - slots(conn))
         if conn.status == 0 and core.capacity(conn) != free:
             raise Violation("slots", f"capacity {core.capacity(conn)}, {free} slots are free")
         frame = conn.setup.settings.max_frame_size
@@ -74,11 +73,16 @@ def check_step(world: "World", touched: set[int]) -> None:
     else:
         if len(conn.requests) != len(world.active):
             raise Violation("slots", f"{len(conn.requests)} requests stand there, {len(world.active)} have not ended")
-        for record in conn.requests:
-            check_time(world, world.active.get(record.ref), record)
+        for place, record in enumerate(conn.requests):
+            check_time(world, world.active.get(record.ref), record, place)
         section = conn.setup.settings.max_field_section
         if len(conn.buffer) > section + 70_000:
             raise Violation("bounded", f"{len(conn.buffer)} bytes wait")
+
+
+def slots(conn: HTTP2Connection) -> int:
+    control = conn.control
+    return conn.live - len(control.pushes) + len(control.unsent) + len(control.unconfirmed)
 
 
 def check_stream(world: "World", conn: HTTP2Connection, ref: int) -> None:
@@ -87,35 +91,39 @@ def check_stream(world: "World", conn: HTTP2Connection, ref: int) -> None:
         raise Violation("index", f"request {ref} has not ended and is not among the streams")
     if stream.ref != ref:
         raise Violation("index", f"under {ref} stands {stream.ref}")
-    size = conn.setup.settings.stream_window
+    request = world.active[ref]
+    size = conn.setup.settings.stream_window + request.grown
     left = conn.partial[1] if conn.partial is not None and conn.partial[0] == ref else 0
     if stream.recv_window + stream.credit + stream.unread + left != size:
         parts = f"{stream.recv_window} + credit {stream.credit} + unread {stream.unread} + to come {left}"
         raise Violation("windows", f"stream {ref}: {parts} is not {size}")
-    request = world.active[ref]
     if stream.unread != request.unread:
         raise Violation("windows", f"stream {ref}: unread {stream.unread}, the reader holds {request.unread}")
     upload = stream.upload
     if upload is not None and upload.queued > request.given - upload.sent:
         raise Violation("truth", f"stream {ref}: {request.given} given, {upload.sent} sent, {upload.queued} queued")
-    if upload is not None and upload.queued and ref not in conn.ready:
+    if upload is not None and upload.queued and ref not in conn.ready and may_send(stream):
         if stream.send_window + conn.peer.initial_window > 0:
             raise Violation("progress", f"stream {ref} has content and a window, and is not ready")
     check_time(world, request, stream)
 
 
-def check_time(world: "World", request: "Request | None", record: Exchange) -> None:
+def check_time(world: "World", request: "Request | None", record: Exchange, place: int = 0) -> None:
+    """`place`: in an HTTP/1.1 pipeline; behind the first only the deadline runs."""
+    conn = world.conn
     if request is None:
         raise Violation("index", f"request {record.ref} has ended and stands there")
-    due = record.due()
-    if world.conn.wake > due + TICK:
-        raise Violation("silence", f"request {record.ref} is due at {due}, the timer is set to {world.conn.wake}")
+    due = record.running_clock(conn.flushed, conn.flushed_at)[0] if place == 0 else record.deadline
+    if conn.wake > due + TICK:
+        raise Violation("silence", f"request {record.ref} is due at {due}, the timer is set to {conn.wake}")
     now = world.clock.now
     if now > request.deadline + TICK:
         raise Violation("silence", f"request {record.ref} goes on {now - request.deadline:.6f} s after its deadline")
+    if place or request.upgraded:
+        return
     active_at = max(request.active_at, record.sent_at)
-    if record.upload is not None and (record.upload.queued or not record.upload.ending):
-        active_at = max(active_at, world.received_at, world.sent_at)
+    if record.upload is not None and (record.upload.queued or not record.upload.ending or world.outbox):
+        active_at = max(active_at, world.received_at, world.sent_at, conn.flushed_at)
     if now > active_at + request.longest + TICK:
         silence = f"{now - active_at:.3f} s of silence, its longest clock is {request.longest}"
         raise Violation("silence", f"request {record.ref} goes on after {silence}")
@@ -152,7 +160,7 @@ def check_all(world: "World") -> None:
         raise Violation("bounded", f"{conn.unflushed} bytes unflushed")
     if control.block is not None and len(control.block[2]) > settings.max_field_section + settings.max_frame_size:
         raise Violation("bounded", f"a field block of {len(control.block[2])} bytes")
-    if not 0 <= conn.recv_window <= settings.connection_window:
+    if not 0 <= conn.recv_window <= world.widest:
         raise Violation("windows", f"the connection's receive window is {conn.recv_window}")
     if conn.status == 0 and conn.partial is None and conn.recv_window * 2 <= settings.connection_window:
         raise Violation("windows", f"the connection's receive window is {conn.recv_window}, and no credit was given")
@@ -169,12 +177,12 @@ def check_peer(world: "World", conn: HTTP2Connection) -> None:
         return
     if world.outbox or world.up.held or not world.up.empty:
         return
-    taken = conn.live + len(conn.control.unsent) + len(conn.control.unconfirmed)
+    taken = slots(conn)
     own = [number for number, stream in model.live.items() if not stream.pushed]
     if len(own) > taken:
         raise Violation("peer's count", f"{len(own)} streams count at the server, {taken} slots are taken here")
-    slots = world.active.keys() | conn.control.unsent.keys() | conn.control.unconfirmed.keys()
-    leaked = [number for number in own if number not in slots]
+    known = world.active.keys() | conn.control.unsent.keys() | conn.control.unconfirmed.keys()
+    leaked = [number for number in own if number not in known]
     if leaked:
         raise Violation("peer's count", f"streams {leaked[:5]} count at the server and hold no slot here")
     if world.down.held or not world.down.empty or model.out:
@@ -196,13 +204,13 @@ def check_windows(world: "World", conn: HTTP2Connection, model: Http2Model) -> N
         raise Violation(
             "windows", f"the connection may send {conn.send_window}, the server takes {model.receive_window}"
         )
-    if model.unacknowledged:
+    if model.unacknowledged or conn.control.pending:
         return
     for ref in world.active:
         stream, theirs = core_streams.find_stream(conn.streams, ref), model.live[ref]
         if stream is None:
             raise Violation("index", f"request {ref} is not among the streams")
-        if stream.recv_window != theirs.send_window and model.client_settings and not model.habits.withhold:
+        if stream.recv_window != theirs.send_window:
             raise Violation(
                 "windows", f"stream {ref} takes {stream.recv_window}, the server may send {theirs.send_window}"
             )
@@ -279,7 +287,7 @@ def check_content(world: "World", request: "Request", data: bytes) -> None:
 
 
 def check_ended(world: "World", request: "Request") -> None:
-    if world.model.crimes:
+    if world.model.crimes or (world.lost and world.script.scene.protocol != "h2"):  # an end may complete a response
         return
     served = world.model.requests.get(request.ask.key)
     if served is None or not served.ended or served.crime:
@@ -334,7 +342,7 @@ def check_timeout(request: "Request", now: float, failure: core.Failure) -> None
         )
     if failure.kind == "WriteTimeout" and not request.ask.size:
         raise Violation("cause", f"request {request.ref} has no content: {failure}")
-    if not request.ask.size and not request.unread and not request.gave:
+    if request.ask.style == "whole" and not request.ask.size and not request.unread and not request.gave:
         head, idle = request.limits[0], request.limits[1]
         allowed = idle if request.status else head
         if now < request.active_at + allowed - TICK:

@@ -190,6 +190,8 @@ class Http2Model(Ledger):
             self._ended(stream, now)
 
     def _refusal(self, stream: Stream, now: float) -> None:
+        if stream.head_sent:
+            return
         stream.served.status = 417
         stream.served.fields = ((b":status", b"417"),)
         stream.head_sent = True

@@ -478,6 +478,9 @@ class Ledger:
                     stream.send_window += value - self.client[key]
             if key == f.TABLE_SIZE:
                 self.encoder.header_table_size = min(value, 4096)
+                changes = self.encoder.table_size_changes
+                if len(changes) > 1:  # told are the smallest and the last (RFC 7541 §4.2)
+                    changes[:] = sorted({min(changes), changes[-1]})
             self.client[key] = value
         if "settings_ack" not in self.habits.withhold:
             self._acknowledge(f.frame(f.SETTINGS, f.ACK, 0), now)

@@ -20,7 +20,9 @@ class Ask:
     key: int
     method: str = "GET"
     size: int = 0  # of its content
-    style: str = "whole"  # whole; declared, pieces (chunked), trailers: piece by piece; open: never ended
+    style: str = (
+        "whole"  # whole; declared, pieces (chunked), trailers: piece by piece; open: never ended; tunnel, upgrade
+    )
     pieces: int = 1
     pause: float = 0.0  # between the pieces; with 0 they wait for WindowOpened
     fields: Fields = ()
@@ -28,6 +30,7 @@ class Ask:
     timeout: float = INFINITY
     reader: str = "eager"  # eager, slow, never, half (what is left at the end it never gives back)
     reader_pause: float = 0.1
+    expect: bool = False
     cancel: str = ""  # now, time, events
     cancel_after: float = 0.0
 
@@ -65,6 +68,9 @@ class Scene:
     endless: float = 0.02  # chance of clocks of None
     readers: tuple[str, ...] = ("eager", "eager", "eager", "slow")
     burst: bool = False  # all at once
+    tunnels: float = 0.0
+    uses: tuple[str, ...] = ()  # of the connection, besides requests
+    use_count: int = 0
     wide: bool = False  # every request has fields of its own
 
 
@@ -92,6 +98,16 @@ _VALUES: dict[str, tuple[float, ...]] = {
     "forget_some": (1, 2, 10),
     "stop_reading": (0.5, 5.0, 45.0, 100.0),
 }
+
+
+_USES = ("ping", "prioritize", "grow_window", "put_settings", "put_settings")
+_SETTINGS: tuple[tuple[str, tuple[float, ...]], ...] = (
+    ("stream_window", (100.0, 5000.0, 65_535.0, 500_000.0)),
+    ("header_table_size", (0.0, 64.0, 4096.0, 30_000.0)),
+    ("max_frame_size", (16_384.0, 60_000.0)),
+    ("keepalive", (0.5, 5.0)),
+    ("output_budget", (1.0, 5000.0)),
+)
 
 
 def _link(rng: Random, scene: Scene, cuts: float = 0.3) -> None:
@@ -125,6 +141,18 @@ def _settings(rng: Random, scene: Scene) -> None:
 
 def _calm(rng: Random, s: Scene) -> None:
     s.habits.interim, s.habits.trailers, s.habits.padding, s.habits.split = 0.1, 0.1, 0.1, 0.1
+
+
+def _whole(rng: Random, s: Scene) -> None:
+    """Everything that the protocol has: tunnels, pushes, expectations, settings of ours in flight."""
+    _settings(rng, s)
+    _link(rng, s)
+    s.tunnels, s.habits.push, s.habits.interim = 0.2, 0.4, 0.2
+    s.settings["max_pushes"] = rng.choice((0, 1, 3, 50))
+    s.habits.settings[8] = 1
+    s.uses, s.use_count, s.uploads, s.habits.early = _USES, 10, 0.5, 0.2
+    s.acts, s.act_count = ("settings_window", "settings_concurrent", "reset_some", "forget_some", "ping"), 4
+    s.habits.dynamic, s.habits.refuse, s.habits.malformed = 0.6, 0.05, 0.05
 
 
 def _forgetful(rng: Random, s: Scene) -> None:
@@ -247,6 +275,8 @@ def _mixed(rng: Random, s: Scene) -> None:
 
 def _http1(rng: Random, s: Scene) -> None:
     s.protocol, s.uploads, s.requests, s.spread = "http/1.1", 0.3, 30, 1.0
+    s.settings["pipeline"] = rng.choice((1, 1, 3, 10))
+    s.tunnels = rng.choice((0.0, 0.1))
     s.habits.interim, s.habits.trailers, s.habits.padding = 0.1, 0.2, 0.1
     s.habits.close = rng.choice((0.0, 0.05))
 
@@ -270,6 +300,7 @@ def _http1_link(rng: Random, s: Scene) -> None:
 
 SCENARIOS: dict[str, Callable[[Random, Scene], None]] = {
     "calm": _calm,
+    "whole": _whole,
     "forgetful": _forgetful,
     "unkind": _unkind,
     "settings": _settings_storm,
@@ -308,6 +339,13 @@ def draw_script(name: str, seed: int) -> Script:
     for _ in range(scene.fault_count):
         fault = rng.choice(scene.faults)
         ops.append(Op(rng.random() * scene.spread, fault, value=rng.choice((0.3, 3.0, 8.0, 30.0))))
+    for _ in range(scene.use_count):
+        use = rng.choice(scene.uses)
+        name = ""
+        values: tuple[float, ...] = (0.0, 5.0, 100_000.0, 3_000_000.0)
+        if use == "put_settings":
+            name, values = rng.choice(_SETTINGS)
+        ops.append(Op(rng.random() * scene.spread, use, name, rng.choice(values)))
     if rng.random() < 0.1:
         ops.append(Op(rng.random() * scene.spread, "close"))
     ops.sort(key=lambda op: op.time)
@@ -351,9 +389,14 @@ def _ask(rng: Random, key: int, scene: Scene) -> Ask:
         ask.style = rng.choice(("whole", "whole", "declared", "pieces", "trailers", "pieces", "open"))
         ask.pieces = rng.choice((1, 2, 5, 20))
         ask.pause = rng.choice((0.0, 0.0, 0.01, 0.3))
+        ask.expect = chance() < 0.2
         if ask.style == "open" and chance() < 0.7:
             ask.style = "pieces"
-    if chance() < scene.timeouts:
+    if scene.tunnels and chance() < scene.tunnels:
+        ask.style = "upgrade" if scene.protocol != "h2" and chance() < 0.5 else "tunnel"
+        ask.method, ask.size, ask.expect = "GET", rng.choice((0, 10, 5000)), False
+        ask.timeout = rng.choice((0.5, 3.0, INFINITY))
+    elif chance() < scene.timeouts:
         ask.timeout = rng.choice((0.0, 0.01, 0.1, 1.0, 5.0, 30.0))
     if chance() < scene.hurry:
         ask.clocks = (rng.choice((0.2, 2.0)), rng.choice((0.3, 1.0)), rng.choice((0.5, 2.0)), rng.choice((1.0, 5.0)))

@@ -12,9 +12,10 @@ from heapq import heappop, heappush
 from random import Random
 
 from calamint import core
-from calamint.core import http2_receive
+from calamint.core import http2_head
 from calamint.core.errors import CalamintError, LocalProtocolError
 from calamint.core.http2_state import HTTP2Connection
+from calamint.core.verbs import find as core_find
 from tests.world import laws, model_acts, model_http1
 from tests.world.laws import Violation
 from tests.world.link import Clock, Pipe
@@ -27,6 +28,7 @@ from tests.world.script import Ask, Op, Script
 Verb = Callable[..., tuple[core.Connection, bytes, list[core.Event]]]
 
 ORIGIN = core.Origin("https", "model.test", 443)
+HORIZON = 10_000.0  # seconds, in which everything with a clock is over
 MOST_STEPS = 300_000
 STUCK = 40_000  # steps in which time stands still
 TWICE = 53  # every so many verbs are called twice
@@ -61,6 +63,7 @@ class Request:
         "events",
         "gave",
         "given",
+        "grown",
         "interims",
         "issued_at",
         "life",
@@ -73,6 +76,7 @@ class Request:
         "status",
         "trailers",
         "unread",
+        "upgraded",
     )
 
     def __init__(self, ask: Ask, now: float, life: int) -> None:
@@ -83,11 +87,15 @@ class Request:
         self.deadline = now + ask.timeout
         self.limits = tuple([INFINITY if limit is None else limit for limit in ask.clocks])
         self.longest, self.shortest = max(self.limits), min(self.limits)
+        if ask.expect:
+            self.longest += 1.0  # in which the content is held back
         self.status = 0
         self.received = 0
         self.unread = 0
         self.gave = False  # something back to the window
         self.given = 0  # of its own content
+        self.grown = 0  # its receive window, by the caller's wish
+        self.upgraded = False
         self.pieces = 0
         self.interims = 0
         self.trailers: tuple[tuple[bytes, bytes], ...] = ()
@@ -118,8 +126,8 @@ class World:
         self.stuck = 0
         self.barren = 0  # connections in a row that took no request
         # Caches of pure functions, for all connections: the verdict on a seed must not depend on the worlds before it.
-        http2_receive.blocks.clear()
-        http2_receive.old_blocks.clear()
+        http2_head.blocks.clear()
+        http2_head.old_blocks.clear()
         self.start_life()
 
     # --- a connection's life
@@ -139,6 +147,8 @@ class World:
         )
         self.outbox = bytearray()
         self.must_flush = False
+        self.unsent = 0
+        self.widest = self.settings.connection_window
         self.heard = 0  # bytes that the client had before those that it is reading
         self.buried = False
         self.closing = False  # this side wanted the end
@@ -195,14 +205,24 @@ class World:
             while self.outbox:
                 room = self.up.room
                 if room <= 0:
+                    self.flush_some(now)
                     return
                 del self.outbox[: self.up.write(bytes(self.outbox[:room]), now)]
             if not self.must_flush:
                 return
             self.must_flush = False
+            self.unsent = 0
             self.call("flush", core.flush, now)
             self.react()
         raise Violation("progress", "flush has output for ever")
+
+    def flush_some(self, now: float) -> None:
+        """Not all fits: the rest waits outside of the link."""
+        unsent = len(self.outbox)
+        if unsent != self.unsent:
+            self.unsent = unsent
+            self.call("flush", core.flush, now, unsent)
+            self.react()
 
     def pull(self) -> None:
         """What the server has to say goes on its way."""
@@ -280,6 +300,10 @@ class World:
             elif isinstance(event, core.ResponseReceived):
                 laws.check_head(self, request, event.status, event.fields)
                 request.status = event.status
+            elif isinstance(event, core.Upgraded):
+                request.upgraded = True
+            elif isinstance(event, core.PushPromised):
+                self.promise(request, event)
             elif isinstance(event, core.InterimReceived):
                 request.interims += 1
             elif isinstance(event, core.TrailersReceived):
@@ -297,6 +321,17 @@ class World:
                 continue
             if request.ask.cancel == "events" and request.events > request.ask.cancel_after:
                 self.later(now, "cancel", request)
+
+    def promise(self, parent: Request, event: core.PushPromised) -> None:
+        ask = Ask(int(event.target[1:]), event.method, clocks=parent.ask.clocks, timeout=0.0, cancel="")
+        pushed = Request(ask, self.clock.now, self.result.lives)
+        pushed.ref, pushed.deadline = event.promised, parent.deadline
+        ask.reader, ask.cancel = parent.ask.reader, "events" if ask.key % 5 == 0 else ""
+        if pushed.ref in self.active or pushed.ref % 2:
+            raise Violation("index", f"stream {pushed.ref} was promised twice")
+        self.active[pushed.ref] = pushed
+        self.touched.add(pushed.ref)
+        self.result.faults["push"] += 1
 
     def over(self, request: Request, outcome: str) -> None:
         del self.active[request.ref]
@@ -320,26 +355,39 @@ class World:
     def issue(self, ask: Ask) -> None:
         now = self.clock.now
         request = Request(ask, now, self.result.lives)
-        fields = ask.fields
+        method, target, fields, protocol = ask.method, f"/{ask.key}", ask.fields, ""
+        if self.script.scene.protocol != "h2":
+            fields = tuple([pair for pair in fields if pair[0] != b"te"])
         content: bytes | None = None
         end = True
-        if ask.method in ("POST", "PUT", "PATCH"):
+        if ask.style == "tunnel":
+            method, end = "CONNECT", False
+            conn = self.conn
+            if isinstance(conn, HTTP2Connection) and conn.peer.connects and ask.key % 2:
+                protocol = "websocket"
+            else:
+                target = f"host{ask.key}.test:443"
+        elif ask.style == "upgrade":
+            method, fields = "GET", (*fields, (b"connection", b"upgrade"), (b"upgrade", b"echo"))
+        elif ask.method in ("POST", "PUT", "PATCH"):
             if ask.style == "declared":
                 fields = (*fields, (b"content-length", str(ask.size).encode()))
+            if ask.expect and ask.size:
+                fields = (*fields, (b"expect", b"100-continue"))
             end = ask.style == "whole" or (ask.style == "declared" and not ask.size)
             first = ask.size if end else ask.size // ask.pieces
             content = pattern(ask.key, 0, first)
             request.given = first
             request.pieces = 1
-        target = f"/{ask.key}"
-        conn = self.conn
-        verb = core.request
         clocks = core.Clocks(*ask.clocks)
-        args = (ask.method, target, fields, content, now, end, request.deadline, clocks)
+        verb = core.request
+        args = (method, target, fields, content, now, end, request.deadline, clocks)
+        if protocol:
+            args = (*args, protocol)  # type: ignore[assignment]
         try:
-            value, out, ref = verb(conn, *args)
+            value, out, ref = verb(self.conn, *args)
             self.verbs += 1
-            if self.verbs % TWICE == 0 and verb(conn, *args) != (value, out, ref):
+            if self.verbs % TWICE == 0 and verb(self.conn, *args) != (value, out, ref):
                 raise Violation("purity", "request gave two results")
         except CalamintError as error:
             raise Violation("never raises", f"request {ask}: {error!r}") from error
@@ -353,7 +401,7 @@ class World:
         self.put_out(out)
         if self.tracing:
             self.trace(f"request {ref} = /{ask.key} {ask.method} {ask.style} {ask.size} → {len(out)} bytes")
-        if not end and ask.style != "open":
+        if not end and ask.style not in ("open", "upgrade"):
             if ask.pause:
                 self.later(now + ask.pause, "piece", request)
             elif not core.queued(value, ref):
@@ -366,7 +414,7 @@ class World:
     def send_piece(self, request: Request) -> None:
         """The next piece of content, or its end."""
         ask, ref, now = request.ask, request.ref, self.clock.now
-        if ask.style == "open" or request.pieces > ask.pieces:
+        if ask.style == "open" or request.pieces > max(1, ask.pieces):
             return
         last = request.pieces == ask.pieces
         size = ask.size - request.given if last else ask.size // ask.pieces
@@ -457,23 +505,50 @@ class World:
         elif op.kind == "close":
             self.closing = True
             self.call("close", core.close, now)
+        elif isinstance(self.conn, HTTP2Connection):
+            self.use(op, now)
+
+    def use(self, op: Op, now: float) -> None:
+        """What else a caller of HTTP/2 may do."""
+        conn = self.conn
+        ref = next(iter(self.active), 0)
+        try:
+            if op.kind == "ping":
+                value, out = core.ping(conn, now)
+            elif op.kind == "prioritize":
+                value, out = core.prioritize(conn, ref, int(op.value) % 8, op.value > 3, now)
+            elif op.kind == "grow_window":
+                value, out = core.grow_window(conn, ref, int(op.value), now)
+                before, after = core_find(conn, ref), core_find(value, ref)
+                if before is not None and after is not None:
+                    self.active[ref].grown += after.recv_window - before.recv_window
+            else:
+                settings = dict(self.script.scene.settings)
+                settings[op.name] = int(op.value)
+                new = core.Settings(**settings)
+                value, out = core.put_settings(conn, new, now)
+                self.widest = max(self.widest, new.connection_window)
+        except CalamintError as error:
+            raise Violation("never raises", f"{op.kind}: {error!r}") from error
+        self.conn = value
+        self.put_out(out)
 
     # --- time
 
     def run(self) -> Result:
         try:
-            self.go_on()
+            self.go_on(self.begin + HORIZON)
             self.settle()
         except Violation as violation:
             self.result.law, self.result.text = violation.law, violation.text
         self.result.virtual = self.clock.now - self.begin
         return self.result
 
-    def go_on(self) -> None:
-        """Until nothing is due any more."""
+    def go_on(self, until: float) -> None:
+        """Until nothing is due any more, or, where keepalive and requests without clocks go on for ever, until then."""
         while True:
             time, step = self.next_step()
-            if time == INFINITY:
+            if time == INFINITY or time > until:
                 return
             if time > self.clock.now:
                 self.clock.advance(time)
@@ -606,14 +681,14 @@ class World:
     def settle(self) -> None:
         """At the end: whoever still runs must have been allowed to; cancelled, they leave both ledgers at rest."""
         for request in list(self.active.values()):
-            if request.deadline < INFINITY or request.longest < INFINITY:
+            if request.deadline < INFINITY or (request.longest < INFINITY and not request.upgraded):
                 raise Violation("silence", f"request {request.ref} never ends, its clocks are {request.ask.clocks}")
             if request.ref in self.active:
                 request.cancelled = self.closing = True
                 self.call("cancel", core.cancel, request.ref, self.clock.now)
         self.push()
         self.closing = False
-        self.go_on()
+        self.go_on(self.clock.now + HORIZON)
         if self.waiting and not self.nowhere():
             raise Violation("progress", f"{len(self.waiting)} requests wait, capacity is {core.capacity(self.conn)}")
         laws.check_rest(self)
