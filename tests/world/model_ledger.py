@@ -433,9 +433,13 @@ class Ledger:
             return
         if stream.served.aborted is not None:
             self.complain("a second RST_STREAM", number)
-        elif 0 <= stream.over_at <= self._known and (
-            not stream.client_open or (stream.reset_by == "server" and stream.server_open and not stream.served.crime)
-        ):  # not where something else came together with our RST_STREAM: it may have answered that
+        elif (0 <= stream.over_at <= self._known_before and not stream.client_open) or (
+            # not where something else came together with our RST_STREAM: it may have answered that
+            0 <= stream.over_at <= self._known
+            and stream.reset_by == "server"
+            and stream.server_open
+            and not stream.served.crime
+        ):
             self.complain(
                 f"RST_STREAM on a stream that the client knows to be over ({stream.reset_by or 'ended'})", number
             )
@@ -481,6 +485,7 @@ class Ledger:
                 changes = self.encoder.table_size_changes
                 if len(changes) > 1:  # told are the smallest and the last (RFC 7541 §4.2)
                     changes[:] = sorted({min(changes), changes[-1]})
+                self.encoder.header_table.resized = bool(changes)  # hpack forgets it when the last change was none
             self.client[key] = value
         if "settings_ack" not in self.habits.withhold:
             self._acknowledge(f.frame(f.SETTINGS, f.ACK, 0), now)

@@ -341,11 +341,11 @@ def draw_script(name: str, seed: int) -> Script:
         ops.append(Op(rng.random() * scene.spread, fault, value=rng.choice((0.3, 3.0, 8.0, 30.0))))
     for _ in range(scene.use_count):
         use = rng.choice(scene.uses)
-        name = ""
+        setting = ""
         values: tuple[float, ...] = (0.0, 5.0, 100_000.0, 3_000_000.0)
         if use == "put_settings":
-            name, values = rng.choice(_SETTINGS)
-        ops.append(Op(rng.random() * scene.spread, use, name, rng.choice(values)))
+            setting, values = rng.choice(_SETTINGS)
+        ops.append(Op(rng.random() * scene.spread, use, setting, rng.choice(values)))
     if rng.random() < 0.1:
         ops.append(Op(rng.random() * scene.spread, "close"))
     ops.sort(key=lambda op: op.time)
