@@ -5,6 +5,7 @@ import sys
 import time
 from random import SystemRandom
 
+import calamint
 from tests.world.report import Total, decode_keep, describe, progress, run_many, run_world
 from tests.world.sabotage import sabotage
 from tests.world.script import SCENARIOS
@@ -39,7 +40,10 @@ def main() -> int:
     parser.add_argument("--kept", action="store_true", help="the kept seeds of past findings first")
     parser.add_argument("--sabotage", action="store_true", help="mutations of core/ that the world has to notice")
     parser.add_argument("--terse", action="store_true", help="one line at the end, and nothing minimised")
+    parser.add_argument("--source", help="the directory that calamint has to come from")
     options = parser.parse_args()
+    if options.source and not calamint.__file__.startswith(options.source):
+        parser.error(f"calamint comes from {calamint.__file__}")
     if options.replay:
         return replay(options.replay)
     seed = SystemRandom().getrandbits(32) if options.seed is None else options.seed

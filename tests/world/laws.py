@@ -12,6 +12,7 @@ from calamint.core import streams as core_streams
 from calamint.core.exchange import Exchange, may_send
 from calamint.core.http1_state import HTTP1Connection
 from calamint.core.http2_state import HTTP2Connection
+from tests.world.model_frames import MAX_CONCURRENT
 from tests.world.model_http2 import Http2Model
 from tests.world.plans import INFINITY, pattern
 
@@ -206,6 +207,9 @@ def check_windows(world: "World", conn: HTTP2Connection, model: Http2Model) -> N
         )
     if model.unacknowledged or conn.control.pending:
         return
+    limit = min(model.ours.get(MAX_CONCURRENT, INFINITY), conn.setup.settings.max_streams)
+    if conn.peer.known and conn.peer.limit != limit:
+        raise Violation("slots", f"the limit is {conn.peer.limit}, the server allows {limit}")
     for ref in world.active:
         stream, theirs = core_streams.find_stream(conn.streams, ref), model.live[ref]
         if stream is None:
@@ -214,6 +218,8 @@ def check_windows(world: "World", conn: HTTP2Connection, model: Http2Model) -> N
             raise Violation(
                 "windows", f"stream {ref} takes {stream.recv_window}, the server may send {theirs.send_window}"
             )
+        if stream.recv_window <= 0 and not stream.unread and stream.status:
+            raise Violation("progress", f"stream {ref} takes nothing more, though everything was read")
         mine = stream.send_window + conn.peer.initial_window
         if stream.upload is not None and mine != theirs.receive_window and theirs.client_open:
             raise Violation("windows", f"stream {ref} may send {mine}, the server takes {theirs.receive_window}")

@@ -356,7 +356,7 @@ class Http2Model(Ledger):
             self.emit(f.frame(f.DATA, f.END_STREAM, stream.id))
         elif which == 3:
             served.crime = "stream window overflows"
-            self.emit(f.window_update(stream.id, f.MAX_WINDOW))
+            self.emit(f.window_update(stream.id, f.MAX_WINDOW) * 2)  # one is lawful while the window is negative
         else:
             served.crime = "WINDOW_UPDATE of 0"
             self.emit(f.window_update(stream.id, 0))

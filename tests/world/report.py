@@ -107,7 +107,8 @@ def describe(result: Result, print_line: Callable[[str], None]) -> None:
     script = kept(draw_script(result.name, result.seed), keep)
     print_line(f"  its smallest script has {len(script.ops)} operations:")
     for op in script.ops:
-        print_line(f"    {op.time:8.4f} s  {op.kind} {op.name} {op.ask if op.ask is not None else op.value}")
+        said = f"{op.kind} {op.name} {op.ask if op.ask is not None else op.value}"
+        print_line(f"    {op.time:8.4f} s  {said[:300]}")
     print_line(f"  again: python -m tests.world --replay {result.name}:{result.seed}:{encode_keep(keep)}")
 
 

@@ -277,6 +277,7 @@ def _http1(rng: Random, s: Scene) -> None:
     s.protocol, s.uploads, s.requests, s.spread = "http/1.1", 0.3, 30, 1.0
     s.settings["pipeline"] = rng.choice((1, 1, 3, 10))
     s.tunnels = rng.choice((0.0, 0.1))
+    s.habits.delay = rng.choice((0.0, 0.0, 0.02))
     s.habits.interim, s.habits.trailers, s.habits.padding = 0.1, 0.2, 0.1
     s.habits.close = rng.choice((0.0, 0.05))
 

@@ -290,7 +290,7 @@ class World:
                 raise Violation("one ending", f"after its end: {event}")
             self.touched.add(ref)
             request.events += 1
-            if not isinstance(event, core.RequestFailed):
+            if not isinstance(event, (core.RequestFailed, core.PushPromised)):
                 request.active_at = now
             if isinstance(event, core.DataReceived):
                 laws.check_content(self, request, event.data)
