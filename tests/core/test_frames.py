@@ -54,6 +54,7 @@ def test_types_have_the_numbers_and_names_of_the_rfc() -> None:
         assert frames.frame_name(kind) == name
     assert frames.frame_name(9) == "CONTINUATION"
     assert frames.frame_name(10) == "frame type 0xa"
+    assert frames.frame_name(16) == "PRIORITY_UPDATE"
     assert frames.frame_name(255) == "frame type 0xff"
 
 

@@ -1115,3 +1115,112 @@ def test_whatever_is_passed_is_one_request_or_refused(
     ending = () if more is None else trailers
     assert list(event.headers) == [(name.lower(), value) for name, value in ending]
     assert server.trailing_data[0] == b""
+
+
+# Pipelining, by option of the bare core (§9.3.2)
+
+
+def piped(*methods: str, most: int = 3, now: float = 100.0) -> HTTP1Connection:
+    """A connection with these requests outstanding."""
+    conn, _ = http1.connect(ORIGIN, Settings(pipeline=most), now)
+    for method in methods:
+        conn, _, _ = http1.request(conn, method, "/", (), None, now)
+    return conn
+
+
+def test_requests_are_answered_in_their_order() -> None:
+    conn = piped("GET", "HEAD", "GET")
+    assert http1.capacity(conn) == 0
+    sized = OK + b"Content-Length: 5\r\n\r\n"
+    for data in (
+        (HELLO + sized + HELLO,),
+        (HELLO, sized, HELLO),
+        tuple([b"%c" % byte for byte in HELLO + sized + HELLO]),
+    ):
+        seen, later = list[Event](), conn
+        for piece in data:
+            later, _, events = http1.receive(later, piece, 101.0)
+            seen += events
+        assert [event.ref for event in seen if isinstance(event, ResponseEnded)] == [1, 2, 3]
+        assert b"".join([event.data for event in seen if isinstance(event, DataReceived)]) == b"hellohello"
+        assert (http1.capacity(later), http1.is_draining(later)) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("methods", "room"), [((), 3), (("GET",), 2), (("PUT", "DELETE"), 1), (("POST",), 0), (("GET", "PATCH"), 0)]
+)
+def test_nothing_is_pipelined_after_what_is_not_idempotent(methods: tuple[str, ...], room: int) -> None:
+    """§9.3.2: "a client SHOULD NOT pipeline requests after a non-idempotent method"."""
+    conn = piped(*methods)
+    assert http1.capacity(conn) == room
+    if not room:
+        with pytest.raises(AtCapacity, match=f"request {len(methods)} is outstanding, 3 allowed at once"):
+            http1.request(conn, "GET", "/", (), None, 100.0)
+
+
+def test_nothing_is_pipelined_after_content_that_is_not_complete_or_a_request_that_closes() -> None:
+    conn, _, ref = http1.request(piped(), "PUT", "/", (), None, 100.0, end=False)
+    assert http1.capacity(conn) == 0
+    conn, _ = http1.send_data(conn, ref, b"x", 100.0, end=True)
+    assert http1.capacity(conn) == 2
+    for fields in (((b"Connection", b"close"),), ((b"Connection", b"upgrade"), (b"Upgrade", b"x"))):
+        last, _, _ = http1.request(conn, "GET", "/", fields, None, 100.0)
+        assert (http1.capacity(last), http1.is_draining(last)) == (0, True)
+        with pytest.raises(AtCapacity, match="no slot is free"):
+            http1.request(last, "GET", "/", (), None, 100.0)
+
+
+def test_a_request_that_ends_early_takes_those_behind_it_along() -> None:
+    """Each has an ending of its own, and says which one was the reason."""
+    conn = piped("GET", "GET")
+    for later, _, events in (http1.cancel(conn, 1, 101.0), http1.handle_timeout(conn, 160.0)):
+        first, second, end = events
+        assert isinstance(first, RequestFailed) and first.failure.kind in ("StreamClosed", "ReadTimeout")
+        assert isinstance(second, RequestFailed) and second.failure.kind == "ReadError"
+        assert "since request 1 ended early" in second.failure.message
+        assert isinstance(end, ConnectionClosed)
+        assert http1.is_draining(later)
+
+
+def test_a_response_that_closes_fails_those_behind_it() -> None:
+    _, _, events = http1.receive(piped("GET", "GET"), OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n", 101.0)
+    assert events[1] == ResponseEnded(1)
+    assert isinstance(events[2], RequestFailed) and "closed with the response to request 1" in events[2].failure.message
+
+
+def test_the_clock_of_a_request_begins_with_its_turn() -> None:
+    """Until then it is not its own peer's silence; `total` runs all the time."""
+    conn = piped("GET", "GET")
+    conn, _, _ = http1.request(conn, "GET", "/", (), None, 100.0, deadline=300.0)
+    conn, _, _ = http1.receive(conn, HELLO, 159.0)
+    assert http1.next_timeout(http1.handle_timeout(conn, 160.0)[0]) == 219.0
+    conn, _, events = http1.handle_timeout(conn, 219.0)
+    assert isinstance(events[0], RequestFailed) and "no response head for 60.00 s" in events[0].failure.message
+    late = piped("GET")
+    late, _, _ = http1.request(late, "GET", "/", (), None, 100.0, deadline=110.0)
+    _, _, events = http1.handle_timeout(late, 110.0)
+    assert isinstance(events[1], RequestFailed) and events[1].failure.kind == "DeadlineExceeded"
+
+
+def test_content_that_crawls_over_http1() -> None:
+    """The kernel takes a little now and then: what it took makes room, and `head` begins when the last of it has left."""
+    conn, _ = http1.connect(ORIGIN, Settings(output_budget=1000), 100.0)
+    conn, data, ref = http1.request(conn, "POST", "/", (), bytes(70_000), 100.0)
+    same, out, _ = http1.flush(conn, 110.0, unsent=conn.written)
+    assert (out, same.unflushed, same.flushed_at) == (b"", 65_536, conn.flushed_at), "nothing has moved"
+    conn, out, _ = http1.flush(conn, 150.0, unsent=2000)
+    assert (out, conn.unflushed) == (b"", 2000)
+    conn, _, events = http1.handle_timeout(conn, 200.0)
+    assert events == []
+    conn, out, _ = http1.flush(conn, 205.0, unsent=500)
+    assert out == bytes(70_000 - 65_536)
+    conn, _, _ = http1.flush(conn, 255.0, unsent=10)
+    conn, _, events = http1.handle_timeout(conn, 300.0)
+    assert events == []
+    conn, _, _ = http1.flush(conn, 300.0)
+    opened, _ = http1.connect(ORIGIN, SETTINGS, 100.0)
+    opened, _, _ = http1.request(opened, "POST", "/", (), b"abc", 100.0, end=False)
+    opened, out, _ = http1.flush(opened, 101.0, unsent=1)
+    assert (out, opened.requests[0].sent_at) == (b"", NEVER), "its end is not even given"
+    conn, _, events = http1.handle_timeout(conn, 315.0)
+    assert isinstance(events[0], RequestFailed) and events[0].failure.kind == "ReadTimeout"

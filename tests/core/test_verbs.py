@@ -93,3 +93,10 @@ def test_content_unread_stops_the_reading_of_http1() -> None:
     assert not core.wants_read(conn)
     conn, _, _ = core.consume(conn, ref, 1, 0.0)
     assert core.wants_read(conn)
+
+
+@pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+def test_a_connection_drains_once_it_is_closed(protocol: str) -> None:
+    conn, _ = core.connect(protocol, ORIGIN, SETTINGS, 0.0)
+    assert core.is_draining(conn) is False
+    assert core.is_draining(core.close(conn, 0.0)[0]) is True

@@ -557,7 +557,7 @@ def test_send_data_waits_for_the_peer(protocol: str) -> None:
         for _ in range(20):
             assert connection.send_data(ref, bytes(PIECE))
             assert connection.snapshot().requests[0].queued == 0
-            assert connection.snapshot().unflushed <= PIECE
+            assert connection.snapshot().unflushed < PIECE + 65_536  # the last piece may go over the budget
         connection.send_data(ref, b"", end=True)
         assert len(connection.response(ref).content) == 20 * PIECE
 

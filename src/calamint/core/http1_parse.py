@@ -341,10 +341,10 @@ def unfold(line: bytes, fields: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes
 # §6 message body
 
 
-def decode_head(data: bytes, limit: int, most: int) -> ResponseHead:
-    """A response's head, each line with its CRLF and without the empty line (§2.1)."""
+def decode_head(data: bytes, limit: int, most: int, connects: bool = False) -> ResponseHead:
+    """A response's head, each line with its CRLF and without the empty line (§2.1); `connects`: the answer to CONNECT."""
     global heads, old_heads
-    remembers = limit >= MEMO_SECTION and most >= MEMO_FIELDS and len(data) <= HEAD_SIZE
+    remembers = not connects and limit >= MEMO_SECTION and most >= MEMO_FIELDS and len(data) <= HEAD_SIZE
     known = UNKNOWN
     if remembers:
         known = heads.get(data, UNKNOWN)
@@ -355,7 +355,12 @@ def decode_head(data: bytes, limit: int, most: int) -> ResponseHead:
     section = check_status_line(data, 0)
     fields = decode_fields(data[section:], limit, most)
     named = dict(fields)
-    head = decode_framing(decode_status_line(data[:section]), fields, named)
+    first = decode_status_line(data[:section])
+    if (
+        connects and 200 <= first.status < 300
+    ):  # "MUST ignore any Content-Length or Transfer-Encoding" (RFC 9110 §9.3.6)
+        return ResponseHead(first.status, first.reason, fields, -1, NO_CODING, False)
+    head = decode_framing(first, fields, named)
     if remembers and data.count(CRLF) <= MEMO_FIELDS and SECRET_FIELDS.isdisjoint(named):
         if len(heads) >= HEAD_MEMO:
             old_heads = heads

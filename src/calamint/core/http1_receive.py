@@ -81,8 +81,9 @@ def recv_head(draft: Draft, data: bytes, searched: int) -> int:
             size = len(data) - data.find(b"\n") - 2  # at least; the LF is not far, it ends the status line
             http1_parse.check_section(size, 0, settings.max_field_section, settings.max_fields)
         return 0
-    head = http1_parse.decode_head(data[: cut + 2], settings.max_field_section, settings.max_fields)
     record = draft.requests[0]
+    connects = record.state == CONNECTING
+    head = http1_parse.decode_head(data[: cut + 2], settings.max_field_section, settings.max_fields, connects)
     start = cut + len(EMPTY_LINE)
     draft.reading = STATUS_LINE
     if head.closes:
@@ -92,7 +93,7 @@ def recv_head(draft: Draft, data: bytes, searched: int) -> int:
         return start
     draft.interims = 0
     draft.events.append(events.ResponseReceived(record.ref, head.status, head.fields, head.reason))
-    if head.status == 101 or (record.state == CONNECTING and head.status < 300):
+    if head.status == 101 or (connects and head.status < 300):
         recv_upgrade(draft, draft.own(record), head)
         return start
     framing = http1_parse.body_framing(record.method, head)

@@ -326,12 +326,14 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
 
 def answer(draft: Draft, stream: Exchange) -> None:
     """The final head came while our content was held back: the tunnel is made (§8.5), or the content is not wanted."""
+    upload = stream.upload
+    assert upload is not None  # or there was nothing to hold back
     if stream.state == TUNNEL:
         stream.expected = -1  # "ignore any Content-Length" (RFC 9110 §9.3.6)
         draft.events.append(Upgraded(stream.ref))
         draft.release(stream)
-    elif stream.upload is not None:
-        stream.upload.drop()
+    else:
+        upload.drop()
 
 
 # §6.3 PRIORITY
