@@ -308,7 +308,8 @@ def check_ended(world: "World", request: "Request") -> None:
 def check_failed(world: "World", request: "Request", failure: core.Failure, with_connection: bool) -> None:
     model = world.model
     served = model.requests.get(request.ask.key)
-    if failure.unprocessed and served is not None and served.acted:
+    lied = bool(model.crimes) and failure.kind in ("ConnectionTerminated", "StreamReset")
+    if failure.unprocessed and served is not None and served.acted and not lied:
         raise Violation("unprocessed", f"request {request.ref} failed as unprocessed, and was acted on: {failure}")
     if model.crimes or world.lost:
         return

@@ -103,6 +103,7 @@ _VALUES: dict[str, tuple[float, ...]] = {
 _USES = ("ping", "prioritize", "grow_window", "put_settings", "put_settings")
 _SETTINGS: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("stream_window", (100.0, 5000.0, 65_535.0, 500_000.0)),
+    ("connection_window", (65_535.0, 300_000.0, 30_000_000.0)),
     ("header_table_size", (0.0, 64.0, 4096.0, 30_000.0)),
     ("max_frame_size", (16_384.0, 60_000.0)),
     ("keepalive", (0.5, 5.0)),
@@ -278,6 +279,7 @@ def _http1(rng: Random, s: Scene) -> None:
     s.settings["pipeline"] = rng.choice((1, 1, 3, 10))
     s.tunnels = rng.choice((0.0, 0.1))
     s.habits.delay = rng.choice((0.0, 0.0, 0.02))
+    s.down.cut, s.down.largest, s.burst = rng.choice((0.0, 0.5)), 3000, rng.choice((False, True))
     s.habits.interim, s.habits.trailers, s.habits.padding = 0.1, 0.2, 0.1
     s.habits.close = rng.choice((0.0, 0.05))
 

@@ -1,3 +1,9 @@
-"""Worlds that once broke a law, or that showed something worth keeping: scenario, seed, what it was."""
+"""Worlds that once broke a law: scenario, seed, what it was. The script of a seed changes with `script.py`; so does the story."""
 
-SEEDS: tuple[tuple[str, int, str], ...] = ()
+SEEDS: tuple[tuple[str, int, str], ...] = (
+    ("whole", 2, "the connection's window grew each time that settings shrank it and gave it back"),
+    ("whole", 16, "after the expect clock the timer forgot the request's deadline"),
+    ("whole", 28, "what waited for a tunnel went out or did not, by how the bytes that ended it were cut"),
+    ("http1", 23, "behind the first in a pipeline the head clock had run out unheard"),
+    ("uploads", 34, "a window that shut made the write clock due earlier than the timer knew"),
+)
