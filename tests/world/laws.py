@@ -12,12 +12,12 @@ from calamint.core import streams as core_streams
 from calamint.core.exchange import Exchange, may_send
 from calamint.core.http1_state import HTTP1Connection
 from calamint.core.http2_state import HTTP2Connection
-from tests.world.model_frames import MAX_CONCURRENT
+from tests.world.model_frames import DATA, MAX_CONCURRENT, RST_STREAM
 from tests.world.model_http2 import Http2Model
 from tests.world.plans import INFINITY, pattern
 
 if TYPE_CHECKING:
-    from tests.world.world import Request, World
+    from tests.world.caller import Caller, Request
 
 LAWS: Final = {
     "slots": "slots = live + unsent + unconfirmed, and the live ones are those that have not ended",
@@ -53,7 +53,7 @@ TICK = 1e-6  # clocks are compared with that much tolerance: sums of floats
 # --- after every step
 
 
-def check_step(world: "World", touched: set[int]) -> None:
+def check_step(world: "Caller", touched: set[int]) -> None:
     conn = world.conn
     if world.model.violations:
         raise Violation("server", world.model.violations[0])
@@ -66,6 +66,13 @@ def check_step(world: "World", touched: set[int]) -> None:
         frame = conn.setup.settings.max_frame_size
         if len(conn.buffer) > frame + 9:
             raise Violation("bounded", f"{len(conn.buffer)} bytes wait for a frame of at most {frame}")
+        for request in world.reset:
+            waits = conn.control.unsent.keys() | conn.control.unconfirmed.keys()
+            if conn.status != 2 and conn.frames == request.frames and request.ref not in waits:
+                raise Violation(
+                    "slots", f"stream {request.ref} was reset before the peer showed life, and holds no slot"
+                )
+        world.reset.clear()
         for ref in touched:
             if ref in world.active:
                 check_stream(world, conn, ref)
@@ -86,7 +93,7 @@ def slots(conn: HTTP2Connection) -> int:
     return conn.live - len(control.pushes) + len(control.unsent) + len(control.unconfirmed)
 
 
-def check_stream(world: "World", conn: HTTP2Connection, ref: int) -> None:
+def check_stream(world: "Caller", conn: HTTP2Connection, ref: int) -> None:
     stream = core_streams.find_stream(conn.streams, ref)
     if stream is None:
         raise Violation("index", f"request {ref} has not ended and is not among the streams")
@@ -109,7 +116,7 @@ def check_stream(world: "World", conn: HTTP2Connection, ref: int) -> None:
     check_time(world, request, stream)
 
 
-def check_time(world: "World", request: "Request | None", record: Exchange, place: int = 0) -> None:
+def check_time(world: "Caller", request: "Request | None", record: Exchange, place: int = 0) -> None:
     """`place`: in an HTTP/1.1 pipeline; behind the first only the deadline runs."""
     conn = world.conn
     if request is None:
@@ -133,7 +140,7 @@ def check_time(world: "World", request: "Request | None", record: Exchange, plac
 # --- every fifty steps
 
 
-def check_all(world: "World") -> None:
+def check_all(world: "Caller") -> None:
     conn = world.conn
     if isinstance(conn, HTTP1Connection):
         return
@@ -171,7 +178,7 @@ def check_all(world: "World") -> None:
     check_peer(world, conn)
 
 
-def check_peer(world: "World", conn: HTTP2Connection) -> None:
+def check_peer(world: "Caller", conn: HTTP2Connection) -> None:
     """The two ledgers, as far as nothing on the way can explain a difference."""
     model = world.model
     if not isinstance(model, Http2Model) or conn.status == 2 or model.crimes or world.cut_off:
@@ -196,7 +203,7 @@ def check_peer(world: "World", conn: HTTP2Connection) -> None:
     check_windows(world, conn, model)
 
 
-def check_windows(world: "World", conn: HTTP2Connection, model: Http2Model) -> None:
+def check_windows(world: "Caller", conn: HTTP2Connection, model: Http2Model) -> None:
     if conn.partial is not None or conn.buffer:
         raise Violation("windows", "nothing is on the way, and a frame is not complete")
     if conn.recv_window != model.send_window:
@@ -228,14 +235,17 @@ def check_windows(world: "World", conn: HTTP2Connection, model: Http2Model) -> N
 # --- with no request in flight, and nothing on the way
 
 
-def check_rest(world: "World") -> None:
+def check_rest(world: "Caller") -> None:
     conn, model = world.conn, world.model
     check_all(world)
     if isinstance(conn, HTTP1Connection):
         if conn.status == 0 and (conn.buffer or conn.reading or conn.left):
             raise Violation("rest", "between two responses something is left over")
         return
-    if conn.status == 2 or not isinstance(model, Http2Model) or model.crimes or world.cut_off:
+    if conn.status == 2 or not isinstance(model, Http2Model) or world.cut_off:
+        return
+    check_flood(world, model)
+    if model.crimes:
         return
     if conn.live or conn.streams or conn.ready or conn.control.unsent:
         raise Violation("rest", f"live {conn.live}, ready {conn.ready}, unsent {list(conn.control.unsent)}")
@@ -248,10 +258,23 @@ def check_rest(world: "World") -> None:
         raise Violation("rest", f"{core.capacity(conn)} of {conn.peer.limit} slots are free")
 
 
+def check_flood(world: "Caller", model: Http2Model) -> None:
+    """A peer that sent more than the budget for frames without progress is cut off."""
+    content = sum([served.received + served.sent for served in model.requests.values()])
+    regained = (
+        10 * (world.clock.now - world.met_at)
+        + content / 128
+        + 2 * model.received[DATA]
+        + 4 * model.received[RST_STREAM]
+    )
+    if model.flooded > 1000 + regained + len(model.requests) * 10:
+        raise Violation("bounded", f"{model.flooded} frames that bring nothing forward, and the connection goes on")
+
+
 # --- the end of a connection
 
 
-def check_closed(world: "World") -> None:
+def check_closed(world: "Caller") -> None:
     conn = world.conn
     if world.active:
         raise Violation("one ending", f"the connection is closed, requests {sorted(world.active)[:5]} have not ended")
@@ -270,7 +293,7 @@ def check_closed(world: "World") -> None:
 # --- the end of a request
 
 
-def check_head(world: "World", request: "Request", status: int, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+def check_head(world: "Caller", request: "Request", status: int, fields: tuple[tuple[bytes, bytes], ...]) -> None:
     if request.status:
         raise Violation("truth", f"request {request.ref} has two heads")
     if world.model.crimes:
@@ -283,7 +306,7 @@ def check_head(world: "World", request: "Request", status: int, fields: tuple[tu
         raise Violation("truth", f"request {request.ref} got {fields}, sent were {sent}")
 
 
-def check_content(world: "World", request: "Request", data: bytes) -> None:
+def check_content(world: "Caller", request: "Request", data: bytes) -> None:
     if not request.status:
         raise Violation("truth", f"request {request.ref} has content before its head")
     if data != pattern(request.ask.key, request.received, len(data)) and not world.model.crimes:
@@ -292,7 +315,7 @@ def check_content(world: "World", request: "Request", data: bytes) -> None:
             raise Violation("truth", f"request {request.ref}: content differs at {request.received}")
 
 
-def check_ended(world: "World", request: "Request") -> None:
+def check_ended(world: "Caller", request: "Request") -> None:
     if world.model.crimes or (world.lost and world.script.scene.protocol != "h2"):  # an end may complete a response
         return
     served = world.model.requests.get(request.ask.key)
@@ -305,7 +328,7 @@ def check_ended(world: "World", request: "Request") -> None:
         raise Violation("truth", f"request {request.ref}: {request.interims} interim responses, {served.interims} sent")
 
 
-def check_failed(world: "World", request: "Request", failure: core.Failure, with_connection: bool) -> None:
+def check_failed(world: "Caller", request: "Request", failure: core.Failure, with_connection: bool) -> None:
     model = world.model
     served = model.requests.get(request.ask.key)
     lied = bool(model.crimes) and failure.kind in ("ConnectionTerminated", "StreamReset")

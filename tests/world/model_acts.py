@@ -179,11 +179,38 @@ CRIMES: dict[str, Act] = {
     "goaway_up": _crime("a last id that rises", lambda m, v: f.goaway(1, 0) + f.goaway(7, 0)),
     "text": _crime("not HTTP/2 at all", lambda m, v: b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),
     "garbage": _crime("any bytes", lambda m, v: m.rng.randbytes(9 + v % 500)),
-    "flood_ping": _crime("a flood of PING", lambda m, v: f.frame(f.PING, 0, 0, bytes(8)) * 3000),
-    "flood_settings": _crime("a flood of SETTINGS", lambda m, v: f.frame(f.SETTINGS, 0, 0) * 3000),
-    "flood_window": _crime("a flood of WINDOW_UPDATE", lambda m, v: f.window_update(0, 1) * 3000),
-    "flood_unknown": _crime("a flood of unknown frames", lambda m, v: f.frame(0xEE, 0, 0) * 3000),
 }
+
+
+def _flood(name: str, data: Callable[[Http2Model], bytes]) -> Act:
+    """So much of something that means nothing that no client should go on with it."""
+
+    def act(model: Http2Model, value: int, now: float) -> None:
+        model.crimes.append(f"a flood of {name}")
+        model.flooded += 2500
+        model.emit(data(model) * 2500)
+
+    return act
+
+
+def _closed(model: Http2Model) -> int:
+    """A stream that is over, if there is one, or any that was opened."""
+    return next((number for number in model.streams if number % 2 and number not in model.live), max(1, model.last_id))
+
+
+FLOODS: dict[str, Act] = {
+    "flood_ping": _flood("PING", lambda m: f.frame(f.PING, 0, 0, bytes(8))),
+    "flood_settings": _flood("SETTINGS", lambda m: f.frame(f.SETTINGS, 0, 0)),
+    "flood_window": _flood("WINDOW_UPDATE", lambda m: f.window_update(0, 1)),
+    "flood_unknown": _flood("unknown frames", lambda m: f.frame(0xEE, 0, 0)),
+    "flood_priority": _flood("PRIORITY", lambda m: f.frame(f.PRIORITY, 0, 1, bytes(5))),
+    "flood_reset": _flood("RST_STREAM", lambda m: f.rst_stream(_closed(m), 8)),
+    "flood_data": _flood("empty DATA", lambda m: f.frame(f.DATA, 0, _closed(m))),
+    "flood_heads": _flood("HEADERS", lambda m: f.frame(f.HEADERS, 4, _closed(m), b"\x88")),
+    "flood_interim": _flood("103", lambda m: f.frame(f.HEADERS, 4, max(1, m.last_id), b"\x08\x03103")),
+    "flood_goaway": _flood("GOAWAY", lambda m: f.goaway(f.MAX_WINDOW, 0)),
+}
+CRIMES.update(FLOODS)
 
 KIND: dict[str, Act] = {
     "settings_concurrent": settings_concurrent,

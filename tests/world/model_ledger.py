@@ -86,6 +86,7 @@ class Ledger:
         self.closing = False  # wants to close once `out` is gone
         self.client_goaway: int | None = None
         self.client_ended = False
+        self.flooded = 0  # frames that brought nothing forward, in floods
         # windows: what we may send, and what the client may send
         self.send_window = 65535
         self.receive_window = 65535

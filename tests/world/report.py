@@ -8,8 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, field
 from random import Random
 
+from tests.world.caller import Result
 from tests.world.script import SCENARIOS, Script, draw_script
-from tests.world.world import Result, World
+from tests.world.world import World
 
 # A round: every scenario at least once, and those from which the most is learned for their time more often.
 ROUND = (

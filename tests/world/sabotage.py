@@ -265,6 +265,32 @@ MUTATIONS = (
         "            self.reset(stream, fault.code)\n            self.events.append(RequestFailed(fault.ref, failure))\n",
     ),
     Mutation(
+        "frames without progress cost nothing",
+        "http2_state.py",
+        "        self.spent += 1.0\n",
+        "        self.spent += 0.0\n",
+        20_000,
+    ),
+    Mutation(
+        "a reset that nobody may have seen frees its slot",
+        "http2.py",
+        "    stream.mark = draft.frames\n",
+        "    stream.mark = -1\n",
+    ),
+    Mutation(
+        "the expectation's clock is not armed",
+        "http2.py",
+        "            draft.wake = min(draft.wake, draft.now + clocks.expect)\n",
+        "            pass\n",
+        20_000,
+    ),
+    Mutation(
+        "a push takes a slot of ours",
+        "http2.py",
+        "return conn.live - len(control.pushes) + len(control.unsent) + len(control.unconfirmed)",
+        "return conn.live + len(control.unsent) + len(control.unconfirmed)",
+    ),
+    Mutation(
         "HTTP/1.1: the timer is not armed again",
         "http1.py",
         "            draft.wake = min(draft.wake, due)\n",

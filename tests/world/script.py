@@ -141,6 +141,7 @@ def _settings(rng: Random, scene: Scene) -> None:
 
 
 def _calm(rng: Random, s: Scene) -> None:
+    s.habits.sizes = (0, 1, 100, 2000, 20_000, 300_000)
     s.habits.interim, s.habits.trailers, s.habits.padding, s.habits.split = 0.1, 0.1, 0.1, 0.1
 
 
@@ -225,11 +226,11 @@ def _silent(rng: Random, s: Scene) -> None:
 
 
 def _crimes(rng: Random, s: Scene) -> None:
-    from tests.world.model_acts import CRIMES, KIND
+    from tests.world.model_acts import CRIMES, FLOODS, KIND
 
     _settings(rng, s)
     s.habits.malformed, s.habits.dynamic = 0.1, 0.5
-    s.acts, s.act_count = (*CRIMES, *KIND), 4
+    s.acts, s.act_count = rng.choice(((*CRIMES, *KIND), (*FLOODS, *KIND))), 4
     s.requests = 50
 
 
