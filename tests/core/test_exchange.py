@@ -350,6 +350,7 @@ def test_settings_take_both_ends_of_a_range(name: str, low: int, high: int) -> N
 
 
 @pytest.mark.parametrize(("name", "low", "high"), RANGES)
+@pytest.mark.rfc("9113-6.5.2-7")
 def test_settings_refuse_what_is_outside_of_a_range(name: str, low: int, high: int) -> None:
     for number in (low - 1, high + 1):
         with pytest.raises(ValueError, match=f"^{name}={number}: allowed are {low} to {high}$"):

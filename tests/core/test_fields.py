@@ -34,6 +34,7 @@ def refused(section: Fields) -> str:
     return head.fault
 
 
+@pytest.mark.rfc("9110-9.1-1", "9110-5.6.2-1", "9112-3.1-1")
 def test_method_is_a_token() -> None:
     """RFC 9110 §9.1: "method = token"."""
     for number in range(0x180):
@@ -50,6 +51,7 @@ def test_method_is_a_token() -> None:
         check_method("GET\n")
 
 
+@pytest.mark.rfc("9112-3.2-1")
 def test_target_is_printable_ascii_without_space_or_fragment() -> None:
     """RFC 9112 §3.2: "No whitespace is allowed in the request-target"."""
     for number in range(0x180):
@@ -77,6 +79,7 @@ def test_target_is_a_path_or_an_asterisk_for_options() -> None:
         assert repr(target) in str(caught.value)
 
 
+@pytest.mark.rfc("9110-5.1-1", "9110-5.6.2-1", "9113-8.2.1-6")
 def test_field_name_is_a_token() -> None:
     """RFC 9110 §5.1: "field-name = token"."""
     for byte in BYTES:
@@ -91,6 +94,7 @@ def test_field_name_is_a_token() -> None:
         check_fields(((b"", b"x"),))
 
 
+@pytest.mark.rfc("9112-2.2-2", "9112-5.2-1")
 def test_field_value_has_no_cr_lf_or_nul() -> None:
     """RFC 9110 §5.5: "Field values containing CR, LF, or NUL characters are invalid and dangerous"."""
     for bad in (b"\r", b"\n", b"\0"):
@@ -99,6 +103,7 @@ def test_field_value_has_no_cr_lf_or_nul() -> None:
                 check_fields(((b"x", value),))
 
 
+@pytest.mark.rfc("9110-5.5-4")
 def test_field_value_has_no_other_control_characters() -> None:
     """RFC 9110 §5.5: "other CTL characters are also invalid"; §2.2: a sender MUST NOT generate what breaks the grammar."""
     controls = [byte for byte in BYTES if byte < b" " or byte == b"\x7f"]
@@ -137,6 +142,7 @@ def test_a_message_never_shows_a_value() -> None:
         assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.rfc("9110-8.6-5", "9110-8.6-3")
 def test_content_length_is_digits_only() -> None:
     """RFC 9110 §8.6: "Content-Length = 1*DIGIT"."""
     assert parse_length(b"0") == 0
@@ -173,6 +179,7 @@ def test_a_callers_content_length() -> None:
         assert repr(values[-1]) in str(caught.value)
 
 
+@pytest.mark.rfc("9113-8.2-1")
 def test_names_are_lowered_for_http2() -> None:
     """RFC 9113 §8.2: "Field names MUST be converted to lowercase when constructing an HTTP/2 message"."""
     given_fields = ((b"X-One", b"A"), (b"accept", b"B"), (b"X-ONE", b"C"))
@@ -180,6 +187,7 @@ def test_names_are_lowered_for_http2() -> None:
     assert for_http2((), b"a") == (b"a", ())
 
 
+@pytest.mark.rfc("9113-8.3.1-2")
 def test_host_becomes_the_authority() -> None:
     """RFC 9113 §8.3.1: "Clients MUST NOT generate a request with a Host header field that differs"."""
     assert for_http2(((b"Host", b"other"), (b"a", b"b")), b"mine") == (b"other", ((b"a", b"b"),))
@@ -190,6 +198,7 @@ def test_host_becomes_the_authority() -> None:
 
 
 @pytest.mark.parametrize("host", [b"user:hunter2@a", b"user@a", b"a/b", b"a b", b"a?b", b"a,b c"])
+@pytest.mark.rfc("9113-8.3.1-3", "9112-3.2-3")
 def test_host_is_an_authority_without_userinfo(host: bytes) -> None:
     """RFC 9113 §8.3.1: ":authority" MUST NOT include userinfo; RFC 9110 §7.2: Host = uri-host [ ":" port ]."""
     with pytest.raises(LocalProtocolError) as caught:

@@ -302,6 +302,18 @@ def look_up(state: int, column: int) -> int:
 @pytest.mark.parametrize(
     "cell", TABLE, ids=lambda cell: f"{STATE_NAMES[cell.state]}: {streams.COLUMN_NAMES[cell.column]}"
 )
+@pytest.mark.rfc(
+    "9113-5.1-1",
+    "9113-5.1-2",
+    "9113-5.1-3",
+    "9113-5.1-4",
+    "9113-5.1-5",
+    "9113-5.1-6",
+    "9113-5.1-7",
+    "9113-6.1-3",
+    "9113-6.1-6",
+    "9113-6.4-4",
+)
 def test_cell(cell: Cell) -> None:
     assert look_up(cell.state, cell.column) == cell.expected, f"RFC 9113 §{cell.section}: {cell.reason}"
 

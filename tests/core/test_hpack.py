@@ -89,6 +89,7 @@ def refused(*parts: str) -> Iterator[None]:
         (2**32 - 1, 0x7F, "7f80ffffff0f"),
     ],
 )
+@pytest.mark.rfc("7541-5.1-1")
 def test_integers(number: int, prefix: int, coded: str) -> None:
     data = bytes.fromhex(coded)
     assert hpack.encode_integer(number, prefix, 0) == data
@@ -105,6 +106,7 @@ def test_integers(number: int, prefix: int, coded: str) -> None:
         ("82", (b":method", b"GET"), 0),  # C.2.4
     ],
 )
+@pytest.mark.rfc("7541-6.2.1-1", "7541-6.2.2-1", "7541-6.2.3-2")
 def test_appendix_c2(wire: str, field: Field, size: int) -> None:
     block = read(DecoderTable(), bytes.fromhex(wire))
     assert block.fields == (field,)
@@ -189,6 +191,7 @@ RESPONSES: Final[list[tuple[Fields, Fields, int]]] = [  # C.5 and C.6, a table o
         ),
     ],
 )
+@pytest.mark.rfc("7541-2.3.2-1", "7541-3.2-1", "7541-4.1-1", "7541-5.2-1")
 def test_appendix_c3_to_c6(max_size: int, expected: list[tuple[Fields, Fields, int]], wires: list[str]) -> None:
     table = DecoderTable((), 0, max_size, max_size)
     for (fields, entries, size), wire in zip(expected, wires, strict=True):
@@ -198,6 +201,7 @@ def test_appendix_c3_to_c6(max_size: int, expected: list[tuple[Fields, Fields, i
         table = block.table
 
 
+@pytest.mark.rfc("7541-2.3.1-1")
 def test_static_table_is_appendix_a() -> None:
     theirs = [(bytes(name), bytes(value)) for name, value in HeaderTable.STATIC_TABLE]
     assert hpack.STATIC[1:] == theirs
@@ -241,6 +245,7 @@ SIZES: Final[st.SearchStrategy[list[int]]] = st.lists(
 
 
 @given(st.lists(st.tuples(SIZES, SECTIONS, st.booleans(), st.booleans()), max_size=8))
+@pytest.mark.rfc("7541-2.1-1", "7541-3.2-1")
 def test_decode_what_they_encode(blocks: list[tuple[list[int], list[Field], bool, bool]]) -> None:
     """§4.2: between two blocks the size may change, the smallest and the final one are signalled."""
     theirs = Encoder()
@@ -340,6 +345,7 @@ def test_once_over_a_limit_always_over_it() -> None:
 # Table size updates: §4.2, §6.3
 
 
+@pytest.mark.rfc("7541-6.3-2")
 def test_an_update_up_to_our_limit() -> None:
     table = DecoderTable((), 0, 100, 200)
     assert read(table, b"\x3f\xa9\x01").table == DecoderTable((), 0, 200, 200)  # 200
@@ -347,6 +353,7 @@ def test_an_update_up_to_our_limit() -> None:
         read(table, b"\x3f\xaa\x01")
 
 
+@pytest.mark.rfc("7541-4.2-3")
 def test_at_most_two_updates() -> None:
     """§4.2: "resulting in at most two dynamic table size updates"."""
     assert read(DecoderTable(), b"\x20\x3e").table.max_size == 30
@@ -358,6 +365,7 @@ def test_at_most_two_updates() -> None:
     "field", [b"\x82", literal(0x40, b"a", b"b"), literal(0x00, b"a", b"b"), literal(0x10, b"a", b"b")]
 )
 @pytest.mark.parametrize("update", [b"\x20", b"\x3e", b"\x3f\x00", b"\x2f\x82", b"\x3f"])
+@pytest.mark.rfc("7541-4.2-2")
 def test_no_update_after_a_field(field: bytes, update: bytes) -> None:
     """§4.2: "MUST occur at the beginning of the first header block following the change"."""
     with refused("size update after the beginning of a block"):
@@ -366,6 +374,7 @@ def test_no_update_after_a_field(field: bytes, update: bytes) -> None:
         read(DecoderTable(), b"\x20" + field + update + b"\x82")
 
 
+@pytest.mark.rfc("9113-4.3.1-2")
 def test_a_lowered_size_must_be_announced() -> None:
     """RFC 9113 §4.3.1: "the first field block … MUST begin with a Dynamic Table Size Update instruction"."""
     table = DecoderTable((), 0, 100, 100, True)
@@ -376,6 +385,7 @@ def test_a_lowered_size_must_be_announced() -> None:
     assert read(table, b"\x3f\x45\x82").table == DecoderTable((), 0, 100, 100, False)
 
 
+@pytest.mark.rfc("7541-6.3-3")
 def test_what_our_settings_allow_once_acknowledged() -> None:
     """RFC 9113 §6.5.3, §4.3.1: a smaller size takes effect with an update, a larger one may be used from now on."""
     table = DecoderTable(((b"a", b"1"),), 34, 4096, 4096)
@@ -391,6 +401,7 @@ def test_what_our_settings_allow_once_acknowledged() -> None:
     assert read(allow(table, 0), b"\x20").table == DecoderTable((), 0, 0, 0, False)
 
 
+@pytest.mark.rfc("7541-4.3-1")
 def test_an_update_evicts() -> None:
     """§4.3: the oldest go until the size is at most the new maximum."""
     entries = ((b"a", b"1"), (b"b", b"2"), (b"c", b"3"))  # 34 each
@@ -403,6 +414,7 @@ def test_an_update_evicts() -> None:
     assert read(table, b"\x20").table == DecoderTable((), 0, 0, 4096)
 
 
+@pytest.mark.rfc("7541-4.3-1")
 def test_the_smallest_of_two_updates_evicts() -> None:
     """§4.2: "the smallest maximum table size that occurs in that interval MUST be signaled"."""
     table = DecoderTable(((b"a", b"1"), (b"b", b"2")), 68, 4096)
@@ -415,6 +427,7 @@ def test_the_smallest_of_two_updates_evicts() -> None:
 # Integers and strings: §5
 
 
+@pytest.mark.rfc("7541-5.1-2", "7541-7.4-1")
 def test_integers_of_32_bits_both_sides() -> None:
     """§5.1: "Integer encodings that exceed implementation limits … MUST be treated as decoding errors"."""
     with refused("field index 4294967295 is not in the table"):
@@ -425,6 +438,7 @@ def test_integers_of_32_bits_both_sides() -> None:
         read(DecoderTable(), b"\xff" + b"\xff" * 100)
 
 
+@pytest.mark.rfc("7541-5.1-2", "7541-7.4-1")
 def test_integers_of_five_octets_both_sides() -> None:
     """Zeros in front are legal, but not without end."""
     assert hpack.decode_integer(b"\x81\x80\x80\x80\x00", 0, 0x7F) == (128, 5)
@@ -440,6 +454,7 @@ def test_an_integer_cut_short(data: bytes) -> None:
         read(DecoderTable(), data)
 
 
+@pytest.mark.rfc("7541-7.4-1")
 def test_a_string_longer_than_the_block() -> None:
     assert read(DecoderTable(), b"\x00\x01a\x02bc").fields == ((b"a", b"bc"),)
     for data in (
@@ -455,6 +470,7 @@ def test_a_string_longer_than_the_block() -> None:
 
 
 @pytest.mark.parametrize("size", [126, 127, 128, 254, 255, 256, 300, 16_511, 16_512])
+@pytest.mark.rfc("7541-5.2-1")
 def test_strings_of_every_length_of_length(size: int) -> None:
     for value in (b"a" * size, b"\x00" * size):
         data = hpack.encode_literal(0x40, 0x3F, 0, b"x", value) + hpack.encode_literal(0x00, 0x0F, 0, value, b"")
@@ -462,6 +478,7 @@ def test_strings_of_every_length_of_length(size: int) -> None:
         assert tuple(Decoder(PLENTY).decode(data, raw=True)) == ((b"x", value), (value, b""))
 
 
+@pytest.mark.rfc("7541-5.2-2")
 def test_bad_huffman_coding_in_a_name_or_a_value() -> None:
     """§5.2; the fault is that of the whole block."""
     for data in (b"\x00\x81\xff\x00", b"\x00\x01a\x81\xff", b"\x10\x01a\x81\xff", b"\x00\x84\xff\xff\xff\xff\x00"):
@@ -472,6 +489,7 @@ def test_bad_huffman_coding_in_a_name_or_a_value() -> None:
 # The dynamic table: §2.3.3, §4
 
 
+@pytest.mark.rfc("7541-2.3.3-1", "7541-6.1-1")
 def test_indices_both_sides() -> None:
     """§2.3.3: "Indices strictly greater than the sum of the lengths of both tables MUST be treated as a decoding error"."""
     table = DecoderTable(((b"old", b"1"), (b"new", b"2")), 72)
@@ -526,6 +544,7 @@ def test_a_block_that_changes_nothing_gives_back_its_table() -> None:
     assert read(table, literal(0x40, b"a", b"b")).table is not table
 
 
+@pytest.mark.rfc("7541-4.4-1")
 def test_eviction_takes_the_oldest() -> None:
     """§4.4."""
     table = DecoderTable((), 0, 100)
@@ -534,6 +553,7 @@ def test_eviction_takes_the_oldest() -> None:
     assert table == DecoderTable(((b"c", b"1"), (b"d", b"1")), 68, 100)
 
 
+@pytest.mark.rfc("7541-4.4-1")
 def test_entry_larger_than_the_table_empties_it() -> None:
     """§4.4: "It is not an error to attempt to add an entry that is larger than the maximum size"."""
     table = DecoderTable(((b"a", b"1"), (b"b", b"2")), 68, 68)
@@ -545,6 +565,7 @@ def test_entry_larger_than_the_table_empties_it() -> None:
     assert read(table, literal(0x40, b"c", b"x" * 36) + literal(0x40, b"d", b"")).table.entries == ((b"d", b""),)
 
 
+@pytest.mark.rfc("7541-4.4-2")
 def test_a_name_from_an_entry_that_is_evicted_by_it() -> None:
     """§4.4: "A new entry can reference the name of an entry in the dynamic table that will be evicted"."""
     table = DecoderTable(((b"name", b"1"),), 37, 40)
@@ -708,6 +729,7 @@ def fresh(max_size: int = 4096) -> EncoderTable:
 
 
 @given(st.lists(st.tuples(st.none() | st.integers(0, 300) | st.integers(0, 70_000), SECTIONS), max_size=10))
+@pytest.mark.rfc("7541-2.1-1", "7541-4.2-1", "7541-6.2.1-1", "7541-6.2.2-1")
 def test_they_decode_what_we_encode(blocks: list[tuple[int | None, list[Field]]]) -> None:
     """Whatever the peer's HEADER_TABLE_SIZE, and however often it changes between two blocks."""
     ours, again, theirs = fresh(), DecoderTable((), 0, 4096, 70_000), Decoder()
@@ -774,6 +796,7 @@ def test_what_is_long_goes_unindexed() -> None:
     assert (data[0], table) == (0x00, fresh())
 
 
+@pytest.mark.rfc("7541-4.1-1")
 def test_the_table_is_filled_while_there_is_room_and_never_evicts() -> None:
     """Both sides of the last octet."""
     table, _ = encode(fresh(100), ((b"a", b"1"),))
@@ -788,6 +811,7 @@ def test_the_table_is_filled_while_there_is_room_and_never_evicts() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SECRET_FIELDS))
+@pytest.mark.rfc("7541-6.2.3-1")
 def test_secrets_are_never_indexed(name: bytes) -> None:
     """§7.1.3: "encoded as never-indexed literals"."""
     table = fresh()
@@ -810,6 +834,7 @@ def test_huffman_coding_only_where_it_goes_into_the_table_and_is_shorter() -> No
     assert hpack.encode_literal(0x00, 0x0F, 15, b"x-a", b"0") == b"\x0f\x00\x010"
 
 
+@pytest.mark.rfc("7541-4.2-2", "7541-4.2-3", "7541-6.3-1")
 def test_a_change_of_size_empties_the_table_and_is_announced() -> None:
     table, _ = encode(fresh(), ((b"x-a", b"1"),))
     assert resize(table, 4096) is table

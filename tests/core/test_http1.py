@@ -247,6 +247,7 @@ def answered(
 # Sending
 
 
+@pytest.mark.rfc("9112-2.2-4", "9112-3-1", "9110-8.6-2")
 def test_a_request_without_content() -> None:
     client = Client()
     assert client.request() == GET
@@ -261,11 +262,13 @@ def test_a_request_without_content() -> None:
     assert client.record.head_offset == len(client.out)
 
 
+@pytest.mark.rfc("9112-3.2-3")
 def test_authority() -> None:
     client = Client(origin=Origin("https", "::1", 8443))
     assert client.request() == b"GET / HTTP/1.1\r\nHost: [::1]:8443\r\n\r\n"
 
 
+@pytest.mark.rfc("9112-2.2-5", "9112-6.3-10", "9112-6.3-11", "9110-8.6-1", "9110-8.6-4")
 def test_content_of_known_length() -> None:
     for content in (b"", b"hello"):
         client = Client()
@@ -296,6 +299,7 @@ def test_content_of_known_length() -> None:
     assert Client().request(fields=((b"content-length", b"0"),)) == GET[:-2] + b"content-length: 0\r\n\r\n"
 
 
+@pytest.mark.rfc("9112-6-1", "9112-6.3-11")
 def test_content_in_chunks() -> None:
     client = Client()
     head = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -320,6 +324,7 @@ def test_content_in_chunks() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Content-Length", b"host", b"TE", b"transfer-encoding", b"Connection", b"trailer"])
+@pytest.mark.rfc("9110-6.5.1-1")
 def test_trailers_that_are_refused(name: bytes) -> None:
     client = Client()
     client.request("POST", end=False)
@@ -330,6 +335,7 @@ def test_trailers_that_are_refused(name: bytes) -> None:
     assert client.send(b"", end=True) == b"0\r\n\r\n"
 
 
+@pytest.mark.rfc("9112-2.2-2")
 def test_what_may_not_be_sent_leaves_the_value_as_it_was() -> None:
     client = Client()
     for method, target, fields in (
@@ -399,6 +405,7 @@ def test_the_last_content_of_one_request_may_be_unflushed_when_the_next_begins()
 # Receiving
 
 
+@pytest.mark.rfc("9112-9.2-2", "9112-9.3-1")
 def test_responses_one_after_another() -> None:
     client = Client()
     for ref in (1, 2, 3):
@@ -411,6 +418,7 @@ def test_responses_one_after_another() -> None:
     assert client.receive(b"") == []
 
 
+@pytest.mark.rfc("9112-6.3-1", "9110-6.4.1-1")
 def test_head_in_pieces() -> None:
     expected = [ResponseReceived(1, 200, SIZED, b"OK"), DataReceived(1, b"hello"), ResponseEnded(1)]
     assert answered(HELLO) == expected
@@ -444,6 +452,16 @@ def test_content_is_delivered_as_it_arrives() -> None:
     assert client.receive(b"fghij") == [DataReceived(1, b"fghij"), ResponseEnded(1)]
 
 
+@pytest.mark.rfc(
+    "9112-6.1-1",
+    "9112-6.3-4",
+    "9112-7.1-1",
+    "9112-7.1.1-1",
+    "9112-7.1.2-1",
+    "9112-7.1.2-2",
+    "9112-7.1.3-1",
+    "9110-6.5.1-2",
+)
 def test_chunks_and_trailers() -> None:
     chunks = b'3\r\nabc\r\n00a;x="y"\r\ndefghijklm\r\n0;z\r\n'
     head = ResponseReceived(1, 200, CODED, b"OK")
@@ -456,6 +474,7 @@ def test_chunks_and_trailers() -> None:
     assert answered(coded + chunks + b"\r\n")[1:] == [data, ResponseEnded(1)]
 
 
+@pytest.mark.rfc("9110-15.2-1", "9110-15.2-2")
 def test_interim_responses() -> None:
     client = Client()
     client.request()
@@ -501,6 +520,7 @@ def test_interim_responses() -> None:
         (CHUNKED + b"0\r\nA: b\nc\r\n\r\n", r"a bare LF"),
     ],
 )
+@pytest.mark.rfc("9112-6.3-3", "9112-6.3-6", "9112-8-1")
 def test_what_breaks_http_ends_the_request_and_the_connection(data: bytes, words: str) -> None:
     """Law 6."""
     assert re.search(words, broken(answered(data)))
@@ -567,6 +587,7 @@ def test_work_is_linear_in_the_bytes_received() -> None:
 # Ends
 
 
+@pytest.mark.rfc("9112-6.3-13", "9112-9.2-3", "9112-9.2-4")
 def test_bytes_that_nobody_asked_for_condemn_the_connection() -> None:
     """RFC 9112 §9.2; also in one read with the response before, and whatever they are."""
     unasked = Failure("RemoteProtocolError", -1, "the peer sent bytes while no request was outstanding (RFC 9112 §9.2)")
@@ -592,6 +613,7 @@ def test_bytes_that_nobody_asked_for_condemn_the_connection() -> None:
         ((), b"HTTP/1.1 103 x\r\nConnection: close\r\n\r\n" + HELLO),
     ],
 )
+@pytest.mark.rfc("9112-9.6-2", "9112-9.6-3")
 def test_a_connection_that_ends_with_its_response(fields: Fields, data: bytes) -> None:
     """§9.3, §9.6; and then nothing that comes is looked at."""
     client = Client()
@@ -605,6 +627,7 @@ def test_a_connection_that_ends_with_its_response(fields: Fields, data: bytes) -
     assert client.is_open
 
 
+@pytest.mark.rfc("9112-6.3-5", "9112-6.3-9", "9112-8-4")
 def test_a_response_that_ends_with_the_connection() -> None:
     """§6.3, §8: complete if the end was orderly; also where a coding other than chunked is the last."""
     for head in (OK + b"\r\n", OK + b"Transfer-Encoding: chunked, gzip\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"):
@@ -633,11 +656,13 @@ def test_a_response_that_ends_with_the_connection() -> None:
         (CHUNKED + b"5\r\nhello\r\n0\r\nA: b\r\n", "before the end of the last chunk and its trailers"),
     ],
 )
+@pytest.mark.rfc("9112-6.3-8", "9112-8-1", "9112-8-2", "9112-8-3")
 def test_a_response_cut_short(data: bytes, where: str) -> None:
     for clean, how in ((True, "the peer closed the connection"), (False, "the connection broke")):
         assert broken(answered(data, clean=clean), "ReadError") == f"{how} {where} (RFC 9112 §8)"
 
 
+@pytest.mark.rfc("9112-9.5-2")
 def test_the_end_of_the_transport() -> None:
     client = Client()
     assert client.closed() == [ConnectionClosed(None)]
@@ -654,6 +679,7 @@ def test_the_end_of_the_transport() -> None:
     broken(client.closed(unsent=4), "ReadError", True)
 
 
+@pytest.mark.rfc("9112-9.5-3")
 def test_a_response_before_the_content_is_sent() -> None:
     """The response wins: unsent content is dropped and the connection closes after it; if it is sent by then, it stays."""
     for data in (HELLO, HELLO[:-1], OK + b"Content-Length: 0\r\n\r\n", CHUNKED + b"0\r\n\r\n"):
@@ -677,6 +703,7 @@ def test_a_response_before_the_content_is_sent() -> None:
     assert client.is_open
 
 
+@pytest.mark.rfc("9112-9.3-4")
 def test_cancel_and_close() -> None:
     client = Client()
     assert client.cancel() == []
@@ -748,6 +775,7 @@ def test_milestones() -> None:
         (Clocks(write=7), b"", False, 7, "WriteTimeout", "(write=7)"),
     ],
 )
+@pytest.mark.rfc("9112-9.5-1")
 def test_clocks(clocks: Clocks, data: bytes, end: bool, seconds: float, kind: str, words: str) -> None:
     client = Client(Settings(output_budget=1))
     if end:
@@ -863,6 +891,7 @@ METHODS: Final = st.sampled_from(["GET", "GET", "GET", "HEAD", "POST"])
     METHODS,
     st.sampled_from([None, True, False]),
 )
+@pytest.mark.rfc("9112-2.2-1")
 def test_any_split_gives_the_same(data: bytes, places: list[int], method: str, clean: bool | None) -> None:
     """Law 2, and law 6: whatever comes, nothing is raised."""
     whole = answered(data, method, clean)
@@ -1026,6 +1055,7 @@ def plain(parts: list[tuple[object, ...]]) -> str:
 @given(messages(), METHODS)
 @example(b"HTTP/1.1 200 OK\r\nX-Folded: a \r\n\t b\r\nContent-Length: 0\r\n\r\n", "GET")
 @hypothesis.settings(max_examples=300)
+@pytest.mark.rfc("9112-7.1.3-1")
 def test_h11_says_the_same_or_there_is_a_reason(data: bytes, method: str) -> None:
     """Each disagreement is one of those that are listed, and has its reason there."""
     (ours, fate), (theirs, their_fate) = by_us(method, data), by_h11(method, data)
@@ -1056,6 +1086,7 @@ REFUSED_THERE: Final = (
 
 
 @pytest.mark.parametrize("data", REFUSED_HERE + REFUSED_THERE)
+@pytest.mark.rfc("9112-4-1")
 def test_where_h11_disagrees(data: bytes) -> None:
     """The disagreements one by one: if h11 changes its mind, its line in the list goes."""
     take = data in REFUSED_THERE

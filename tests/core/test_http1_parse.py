@@ -79,6 +79,7 @@ def refusal(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> str:
         (b"HTTP/1.9 999 x", StatusLine(9, 999, b"x")),
     ],
 )
+@pytest.mark.rfc("9112-4-1", "9110-6.2-1", "9112-2.3-1")
 def test_status_line(line: bytes, expected: StatusLine) -> None:
     assert decode_status_line(line + b"\r\n") == expected
     assert decode_status_line(line + b"\r\n") == expected
@@ -96,12 +97,14 @@ def test_status_line(line: bytes, expected: StatusLine) -> None:
         *[b"HTTP/1.x 200 OK", b"HTTP/1.1 200 O\rK", b"HTTP/1.1 200 O\0K", b"HTTP/1.1 200 O\x7fK", b"HTTP/1.1"],
     ],
 )
+@pytest.mark.rfc("9112-4-1")
 def test_status_line_that_is_refused(line: bytes) -> None:
     with pytest.raises(ConnectionFault, match=r"is not of the form: .* \(RFC 9112 §4\)") as caught:
         check_status_line(line + b"\r\n", 0)
     assert repr(line + b"\r\n") in caught.value.reason
 
 
+@pytest.mark.rfc("9112-2.1-1")
 def test_a_status_line_ends_with_crlf() -> None:
     with pytest.raises(ConnectionFault, match="not of the form"):
         check_status_line(b"HTTP/1.1 200 OK\n", 0)
@@ -122,6 +125,7 @@ def test_a_status_line_ends_with_crlf() -> None:
         (b"\nHTTP/1.1 200 OK", b"\n"),
     ],
 )
+@pytest.mark.rfc("9112-2.3-1")
 def test_another_protocol_is_told_at_once(data: bytes, seen: bytes) -> None:
     """The words do not depend on how much has come."""
     reasons: set[str] = set()
@@ -145,6 +149,7 @@ def test_status_line_limit() -> None:
     assert "allowed are 8192 bytes" in refusal(first=line + b"x")
 
 
+@pytest.mark.rfc("9112-5-1", "9112-5.1-2", "9110-5.5-1", "9110-5.3-2")
 def test_field_lines() -> None:
     assert fields_of(b"") == ()
     section = (
@@ -160,6 +165,7 @@ def test_field_lines() -> None:
     assert fields_of(b"Long: " + b"y" * 1000 + b"\r\n") == ((b"long", b"y" * 1000),)
 
 
+@pytest.mark.rfc("9112-5.1-1", "9110-5.1-1", "9110-5.6.2-1")
 def test_field_names_are_tokens() -> None:
     """RFC 9110 §5.1; and "No whitespace is allowed between the field name and colon." (RFC 9112 §5.1)"""
     for byte in BYTES:
@@ -176,6 +182,7 @@ def test_field_names_are_tokens() -> None:
             fields_of(line)
 
 
+@pytest.mark.rfc("9112-2.2-1", "9112-2.2-3", "9110-5.5-2", "9110-5.5-3")
 def test_field_values_have_no_cr_lf_nul() -> None:
     """RFC 9110 §5.5; other control characters are kept, as it allows."""
     for byte in BYTES:
@@ -194,6 +201,7 @@ def test_a_line_without_colon() -> None:
             fields_of(line + b"\r\n")
 
 
+@pytest.mark.rfc("9112-5.2-2", "9112-2.2-7")
 def test_folded_lines() -> None:
     """§5.2: a user agent "MUST replace each received obs-fold with one or more SP octets"."""
     assert fields_of(b"A: b\r\n c\r\n\t d \t\r\nE: f\r\n") == ((b"a", b"b c d"), (b"e", b"f"))
@@ -222,6 +230,7 @@ def test_section_limits() -> None:
         check_section(1001, 0, 1000, 1)
 
 
+@pytest.mark.rfc("9112-6.3-6", "9110-8.6-3", "9110-8.6-5")
 def test_content_length() -> None:
     assert head_of().length == -1
     assert head_of(b"Content-Length: 5").length == 5
@@ -234,6 +243,7 @@ def test_content_length() -> None:
     assert "b'5,'" in refusal(b"Content-Length: 5", b"Content-Length:")
 
 
+@pytest.mark.rfc("9112-6.3-7", "9110-8.6-5")
 def test_a_repeated_content_length_is_replaced_by_one() -> None:
     """RFC 9110 §8.6; the first keeps its place."""
     for lines in (
@@ -263,6 +273,7 @@ def test_a_repeated_content_length_is_replaced_by_one() -> None:
         ([b"xchunked"], OTHER_CODING),
     ],
 )
+@pytest.mark.rfc("9112-7-1", "9110-5.6.1.2-1", "9110-5.2-1")
 def test_transfer_encoding(values: list[bytes], coding: int) -> None:
     head = head_of(*[b"Transfer-Encoding: " + value for value in values])
     assert head.coding == coding
@@ -276,10 +287,12 @@ def test_transfer_encoding(values: list[bytes], coding: int) -> None:
         *[b'gzip;a="b", chunked', b"(chunked)", b"\x0bchunked", b";a=b, chunked", b"chunk\xe9d", b"chunked\0"],
     ],
 )
+@pytest.mark.rfc("9112-7.1-3")
 def test_transfer_encoding_that_is_refused(value: bytes) -> None:
     assert "transfer-encoding" in refusal(b"Transfer-Encoding: " + value) or value.endswith(b"\0")
 
 
+@pytest.mark.rfc("9112-6.3-3", "9112-6.1-5")
 def test_transfer_encoding_with_content_length_or_in_http_1_0() -> None:
     for lines in (
         (b"Transfer-Encoding: chunked", b"Content-Length: 5"),
@@ -306,11 +319,13 @@ def test_transfer_encoding_with_content_length_or_in_http_1_0() -> None:
         (b"HTTP/1.0 200 OK", [b"keep-alive, close"], True),
     ],
 )
+@pytest.mark.rfc("9112-9.3-2", "9110-5.6.1.2-1")
 def test_persistence(first: bytes, values: list[bytes], closes: bool) -> None:
     """§9.3, its rules in their order."""
     assert head_of(*[b"Connection: " + value for value in values], first=first).closes is closes
 
 
+@pytest.mark.rfc("9112-6.3-1", "9112-6.3-4", "9112-6.3-5", "9112-6.3-9", "9110-6.4.1-1", "9110-6-1")
 def test_body_framing() -> None:
     """§6.3: the method and the status first, "regardless of the header fields present in the message"."""
     for status in (100, 103, 199, 200, 204, 205, 206, 304, 404, 500):
@@ -332,6 +347,7 @@ def test_body_framing() -> None:
         *[(b"5;a", 5), (b"5 ; a=b", 5), (b'5;a="b;\\"c\xe9";d\t=\te', 5), (b'5;a=""', 5)],
     ],
 )
+@pytest.mark.rfc("9112-7.1-2", "9112-7.1.1-1")
 def test_chunk_size(line: bytes, size: int) -> None:
     assert decode_chunk_size(line + b"\r\n") == size
 
@@ -355,6 +371,7 @@ def test_chunk_size(line: bytes, size: int) -> None:
         ],
     ],
 )
+@pytest.mark.rfc("9112-7.1-2")
 def test_chunk_size_that_is_refused(line: bytes) -> None:
     with pytest.raises(
         ConnectionFault, match=r"the chunk-size line .* 1 to 16 hex digits, extensions, CRLF \(RFC 9112 §7.1\)"
@@ -452,6 +469,9 @@ def sent(
     return data, length, head.closes
 
 
+@pytest.mark.rfc(
+    "9112-3-1", "9112-3.1-1", "9112-2.1-1", "9112-2.2-4", "9112-2.2-6", "9112-3.2-2", "9112-6-1", "9112-6.3-10"
+)
 def test_a_request_head() -> None:
     assert sent() == (b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", 0, False)
     fields = ((b"Accept", b"*/*"), (b"x-Y", b""), (b"connection", b"Close"))
@@ -465,6 +485,7 @@ def test_a_request_head() -> None:
     assert sent(large)[0].endswith(b"x: " + b"y" * 5000 + b"\r\n\r\n")
 
 
+@pytest.mark.rfc("9112-3.2-2", "9112-3.2-3")
 def test_host_comes_first_and_once() -> None:
     """RFC 9110 §7.2, RFC 9112 §3.2: the caller's own goes before the origin's."""
     head = b"GET / HTTP/1.1\r\nhOST: other\r\na: b\r\n\r\n"
@@ -476,6 +497,7 @@ def test_host_comes_first_and_once() -> None:
         encode_request("GET", "/", b"a\r\nb: c", (), -1, True)
 
 
+@pytest.mark.rfc("9112-6.1-2", "9112-6.1-3", "9112-6.2-1")
 def test_a_callers_own_framing() -> None:
     assert sent(((b"content-length", b"5"),), 5) == (
         b"GET / HTTP/1.1\r\nHost: example.org\r\ncontent-length: 5\r\n\r\n",
@@ -502,6 +524,7 @@ def test_a_callers_own_framing() -> None:
         sent(((b"Content-Length", b"+5"),))
 
 
+@pytest.mark.rfc("9112-3.2-1", "9112-5.2-1")
 def test_what_may_not_be_sent() -> None:
     with pytest.raises(LocalProtocolError, match="not a token"):
         sent(method="GET /")

@@ -62,6 +62,7 @@ def frames_of(data: bytes) -> list[tuple[int, int, int]]:
 # connect
 
 
+@pytest.mark.rfc("9113-3.4-1", "9113-6.5-1", "9113-6.5-6", "9218-2.1-2")
 def test_the_preface_by_default() -> None:
     """RFC 9113 §3.4: the magic octets and "a SETTINGS frame"; §8.4: no push; 9218 §2.1; our connection window (§6.9.2)."""
     conn, data = http2.connect(ORIGIN, SETTINGS, 7.0)
@@ -82,6 +83,7 @@ def test_the_preface_by_default() -> None:
         (Settings(stream_window=1, max_field_section=2), ((2, 0), (4, 1), (6, 2), (9, 1))),
     ],
 )
+@pytest.mark.rfc("9113-6.5-2", "9113-6.5.2-7")
 def test_the_preface_says_what_differs(settings: Settings, pairs: tuple[wire.Setting, ...]) -> None:
     """§6.5.2."""
     data = http2.connect(ORIGIN, settings, 0.0)[1]
@@ -90,6 +92,7 @@ def test_the_preface_says_what_differs(settings: Settings, pairs: tuple[wire.Set
 
 
 @pytest.mark.parametrize(("window", "increment"), [(65_535, 0), (65_536, 1), (2**31 - 1, 2**31 - 65_536)])
+@pytest.mark.rfc("9113-5.2.1-2", "9113-6.9.2-4")
 def test_the_connections_window_is_announced_where_it_is_larger(window: int, increment: int) -> None:
     """§6.9.2: "the initial value for the connection window is 65,535 octets" and only WINDOW_UPDATE changes it."""
     conn, data = http2.connect(ORIGIN, Settings(connection_window=window), 0.0)
@@ -107,6 +110,7 @@ def asked(method: str = "GET", target: str = "/", fields: Fields = (), content: 
     return list(peer.requests[1].fields)
 
 
+@pytest.mark.rfc("9113-8.3-3", "9113-8.3-5", "9113-8.3.1-1", "9113-8.3.1-6")
 def test_the_control_data_of_a_request() -> None:
     """§8.3.1: ":method", ":scheme", ":path", one each, and ":authority"; §8.3: before all fields."""
     assert asked("PATCH", "/a?b=c", ((b"accept", b"*/*"),)) == [
@@ -115,6 +119,7 @@ def test_the_control_data_of_a_request() -> None:
     ]
 
 
+@pytest.mark.rfc("9113-8.2-1")
 def test_names_are_lowered() -> None:
     """§8.2: "Field names MUST be converted to lowercase when constructing an HTTP/2 message"."""
     assert asked(fields=((b"X-Long-Name", b"Value"), (b"TE", b"Trailers")))[4:] == [
@@ -124,6 +129,7 @@ def test_names_are_lowered() -> None:
 
 
 @pytest.mark.parametrize("name", [b"host", b"Host"])
+@pytest.mark.rfc("9113-8.3.1-2")
 def test_host_becomes_the_authority(name: bytes) -> None:
     """§8.3.1: a client "MUST NOT generate a request with a Host header field that differs from the ":authority"."""
     assert asked(fields=((b"a", b"b"), (name, b"other.test:8443"), (b"c", b"d"))) == [
@@ -144,6 +150,7 @@ def test_host_becomes_the_authority(name: bytes) -> None:
         (b"x" * 200, (), [(b"content-length", b"200")]),
     ],
 )
+@pytest.mark.rfc("9110-8.6-1")
 def test_the_length_of_content_is_said_where_it_is_known(
     content: bytes | None, fields: Fields, expected: list[wire.Pair]
 ) -> None:
@@ -164,6 +171,7 @@ def test_content_left_open_has_no_length() -> None:
 
 
 @pytest.mark.parametrize(("content", "flags"), [(None, 5), (b"", 5), (b"x", 4)])
+@pytest.mark.rfc("9113-8.1-1")
 def test_end_stream_is_on_the_head_where_no_content_follows(content: bytes | None, flags: int) -> None:
     """§8.1: "The last frame in the sequence bears an END_STREAM flag"."""
     frames = wire.parse(http2.request(start()[0], "POST", "/", (), content, 0.0)[1])
@@ -171,6 +179,7 @@ def test_end_stream_is_on_the_head_where_no_content_follows(content: bytes | Non
     assert [item.flags & wire.END_STREAM for item in frames] == [0] * (len(frames) - 1) + [1]
 
 
+@pytest.mark.rfc("9113-5.1.1-1", "9113-5.1.1-2")
 def test_streams_are_odd_and_rise() -> None:
     """§5.1.1: from 1; "numerically greater than all streams" opened before."""
     conn, _ = start()
@@ -184,6 +193,7 @@ def test_streams_are_odd_and_rise() -> None:
 
 @pytest.mark.parametrize("limit", [16_384, 16_385, 40_000])
 @pytest.mark.parametrize("size", [10_000, 16_384, 32_768, 100_000])
+@pytest.mark.rfc("9113-4.1-1", "9113-4.3-1", "9113-6.2-2", "9113-6.10-1", "9113-8.1-2")
 def test_a_large_head_goes_out_in_frames_that_the_peer_takes(limit: int, size: int) -> None:
     """§4.2, §6.10: HEADERS and CONTINUATION, none above the peer's MAX_FRAME_SIZE; END_HEADERS on the last only."""
     conn, peer = start((wire.MAX_FRAME_SIZE, limit))
@@ -196,6 +206,7 @@ def test_a_large_head_goes_out_in_frames_that_the_peer_takes(limit: int, size: i
     assert size // limit < len(frames) <= size // limit + 2
 
 
+@pytest.mark.rfc("9113-4.1-1")
 def test_a_head_of_exactly_one_frame() -> None:
     """§4.2: both sides of the peer's MAX_FRAME_SIZE."""
     conn, _ = start()
@@ -273,6 +284,18 @@ REFUSED: Final[dict[str, tuple[str, str, Fields, bytes | None, str]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.rfc(
+    "9113-8.2.1-1",
+    "9113-8.2.1-2",
+    "9113-8.2.1-3",
+    "9113-8.2.1-4",
+    "9113-8.2.2-1",
+    "9113-8.2.2-3",
+    "9113-8.3-1",
+    "9113-8.3.1-4",
+    "9113-8.1-8",
+    "9110-8.6-4",
+)
 def test_what_may_not_be_sent_is_refused(name: str) -> None:
     """§8.1.1, §8.2, §8.3.1; DESIGN §3, law 6: the value is as it was and no byte leaves."""
     method, target, fields, content, message = REFUSED[name]
@@ -289,6 +312,7 @@ def test_what_may_not_be_sent_is_refused(name: str) -> None:
     assert (ref, peer.requests[3].fields[-1]) == (3, (b"x", b"y"))
 
 
+@pytest.mark.rfc("9113-8.3.1-5")
 def test_options_for_the_server() -> None:
     """§8.3.1: "an OPTIONS request … that does not include a path component … MUST include a ":path" … of "*"."""
     assert asked("OPTIONS", "*")[3] == (b":path", b"*")
@@ -340,6 +364,7 @@ def upload(
     return conn
 
 
+@pytest.mark.rfc("9113-8.1-1")
 def test_content_in_pieces() -> None:
     """§8.1: HEADERS, DATA, END_STREAM on the last frame."""
     conn, peer = start()
@@ -353,6 +378,7 @@ def test_content_in_pieces() -> None:
     assert http2.snapshot(conn, 1.0).requests[0].state == "half-closed (local), awaiting the response"
 
 
+@pytest.mark.rfc("9113-8.1-1")
 def test_an_end_without_content() -> None:
     """§6.1: an empty DATA frame with END_STREAM."""
     conn, peer = start()
@@ -371,6 +397,7 @@ def test_an_end_needs_no_window() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello"])
+@pytest.mark.rfc("9113-8.1-1")
 def test_trailers_end_the_content(content: bytes) -> None:
     """§8.1: a trailer section, "with END_STREAM"; names lowered."""
     conn, peer = start()
@@ -383,6 +410,7 @@ def test_trailers_end_the_content(content: bytes) -> None:
         http2.send_data(conn, 1, b"", 1.0)
 
 
+@pytest.mark.rfc("9113-8.1-1")
 def test_trailers_wait_behind_the_content() -> None:
     """§8.1: "after the content", when the windows have let it all go."""
     conn, peer = start((wire.INITIAL_WINDOW_SIZE, 3))
@@ -400,6 +428,7 @@ def test_trailers_wait_behind_the_content() -> None:
     "name",
     ["authorization", "content-encoding", "content-length", "content-range", "content-type", "Host", "te", "trailer"],
 )
+@pytest.mark.rfc("9110-6.5.1-1")
 def test_what_may_not_stand_in_trailers(name: str) -> None:
     """RFC 9110 §6.5.1: fields for framing, routing, authentication or content format."""
     conn, peer = start()
@@ -419,6 +448,7 @@ def test_what_may_not_stand_in_trailers(name: str) -> None:
         ((b"connection", b"close"), "the field b'connection' may not stand in trailers"),
     ],
 )
+@pytest.mark.rfc("9113-8.1-4")
 def test_malformed_trailers_are_refused(field: wire.Pair, message: str) -> None:
     """§8.1: "Trailers MUST NOT include pseudo-header fields"; §8.2."""
     conn, peer = start()
@@ -426,6 +456,7 @@ def test_malformed_trailers_are_refused(field: wire.Pair, message: str) -> None:
         http2.send_data(upload(conn, peer), 1, b"", 1.0, trailers=(field,))
 
 
+@pytest.mark.rfc("9110-8.6-4")
 def test_content_as_long_as_declared() -> None:
     """§8.1.1: the sum of the DATA frames equals content-length."""
     conn, peer = start()
@@ -449,6 +480,7 @@ def test_content_as_long_as_declared() -> None:
     assert http2.send_data(two, 1, b"", 1.0, end=True)[1] == wire.data_frame(1, end=True)
 
 
+@pytest.mark.rfc("9113-5.1-5", "9113-6.1-6")
 def test_content_after_its_end() -> None:
     """§5.1: half-closed (local): no more than WINDOW_UPDATE, PRIORITY and RST_STREAM."""
     conn, peer = start((wire.INITIAL_WINDOW_SIZE, 1))
@@ -489,6 +521,7 @@ def test_small_pieces_that_wait_are_joined() -> None:
 # Output: windows, budget, turns
 
 
+@pytest.mark.rfc("9113-5.2.1-1", "9113-6.9.1-1")
 def test_a_window_stops_content_and_never_more_is_sent() -> None:
     """§6.9.1: "The sender MUST NOT send a flow-controlled frame with a length that exceeds the space available"."""
     conn, peer = start((wire.INITIAL_WINDOW_SIZE, 10))
@@ -502,6 +535,7 @@ def test_a_window_stops_content_and_never_more_is_sent() -> None:
     assert data == wire.data_frame(1, b"x" * 89, end=True)
 
 
+@pytest.mark.rfc("9113-4.1-1")
 def test_a_frame_is_no_larger_than_the_peer_takes() -> None:
     """§4.2; its MAX_FRAME_SIZE may rise and fall."""
     conn, peer = start((wire.INITIAL_WINDOW_SIZE, 0))
@@ -619,6 +653,7 @@ def test_flush_hands_out_the_rest() -> None:
     assert http2.flush(conn, 2.0) == (conn, b"", [])
 
 
+@pytest.mark.rfc("9113-5.2.1-3", "9113-6.7-3")
 def test_heads_and_control_frames_go_out_above_the_budget() -> None:
     """DESIGN §2: "A verb hands out heads and control frames at once"."""
     conn, peer = start(settings=Settings(keepalive=None, output_budget=1))
@@ -691,6 +726,7 @@ def reading(content: bytes = b"x" * 600, window: int = 1000) -> HTTP2Connection:
     return http2.receive(conn, wire.headers_frame(1, OK) + wire.data_frame(1, content), 1.0)[0]
 
 
+@pytest.mark.rfc("9113-6.9-7", "9113-6.9.1-4")
 def test_the_stream_is_credited_for_what_was_read_at_half_its_window() -> None:
     """§6.9; DESIGN §3, law 8: both sides of the threshold."""
     conn, data, events = http2.consume(reading(), 1, 499, 2.0)
@@ -725,6 +761,7 @@ def test_a_tiny_window_is_credited_too(window: int) -> None:
     assert http2.snapshot(conn, 2.0).requests[0].recv_window == given > 0
 
 
+@pytest.mark.rfc("9113-6.9-7")
 def test_reading_nothing_gives_nothing() -> None:
     """Fault B16: no increment of 0."""
     assert http2.consume(reading(), 1, 0, 2.0)[1:] == (b"", [])
@@ -764,6 +801,7 @@ def test_a_sibling_is_not_stopped_by_content_unread() -> None:
 # cancel
 
 
+@pytest.mark.rfc("9113-5.4.2-1", "9113-5.4.2-3")
 def test_a_cancelled_request_is_reset_in_the_same_call() -> None:
     """§5.4.2, §7: CANCEL; DESIGN §3, law 4; fault A1."""
     conn = reading()
@@ -1375,6 +1413,7 @@ def test_h2_a_request_reset_by_the_server() -> None:
     assert served.events[-1] == RequestFailed(ref, Failure("StreamReset", 7, message, ref, True))
 
 
+@pytest.mark.rfc("9113-6.5.3-1", "9113-6.9.2-2")
 def test_h2_settings_in_mid_flight() -> None:
     """§6.5.3, §6.9.2: windows, frame size, table size and limit change under running uploads."""
     served = Served(announced={SettingCodes.INITIAL_WINDOW_SIZE: 1000})
@@ -1402,6 +1441,7 @@ def test_h2_settings_in_mid_flight() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 64, 4096, 65_536])
+@pytest.mark.rfc("9113-6.5.2-1", "7541-4.2-1")
 def test_h2_header_tables_of_any_size(size: int) -> None:
     """§4.3.1: h2 keeps to the size that we announced, and we to the size that it announced."""
     served = Served(Settings(header_table_size=size), {SettingCodes.HEADER_TABLE_SIZE: size})
@@ -1415,6 +1455,7 @@ def test_h2_header_tables_of_any_size(size: int) -> None:
         assert served.events[-2:] == [ResponseReceived(ref, 200, fields), ResponseEnded(ref)]
 
 
+@pytest.mark.rfc("9113-4.3-1")
 def test_h2_large_heads_both_ways() -> None:
     """§6.10: CONTINUATION."""
     served = Served()
@@ -1426,6 +1467,7 @@ def test_h2_large_heads_both_ways() -> None:
     assert served.events[-2:] == [ResponseReceived(ref, 200, fields), ResponseEnded(ref)]
 
 
+@pytest.mark.rfc("9113-8.1-7")
 def test_h2_an_early_response_wins() -> None:
     """§8.1; fault G6: the response is kept, the rest of the upload is not sent."""
     served = Served(announced={SettingCodes.INITIAL_WINDOW_SIZE: 0})

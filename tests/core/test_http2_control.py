@@ -38,6 +38,7 @@ def failure(conn: HTTP2Connection, data: bytes, now: float = 0.0) -> tuple[int, 
 # ping
 
 
+@pytest.mark.rfc("9113-6.7-1")
 def test_ping_is_answered_with_the_seconds_that_it_took() -> None:
     """RFC 9113 §6.7."""
     conn, peer = start()
@@ -145,6 +146,7 @@ def test_new_settings_are_announced_where_they_differ() -> None:
     assert http2.put_settings(http2.close(conn, 1.0)[0], SETTINGS, 2.0)[1] == b""
 
 
+@pytest.mark.rfc("9113-6.9.3-1")
 def test_the_laxer_settings_hold_until_the_acknowledgement() -> None:
     """§6.5.3: what was sent before the peer had applied them is within the old ones."""
     conn, _ = start(settings=Settings(stream_window=100_000, keepalive=None))
@@ -163,6 +165,7 @@ def test_the_laxer_settings_hold_until_the_acknowledgement() -> None:
     assert isinstance(events[-1], RequestFailed) and events[-1].failure.code == wire.FLOW_CONTROL_ERROR
 
 
+@pytest.mark.rfc("9113-6.5.3-5")
 def test_two_changes_in_flight() -> None:
     conn, _ = start(settings=Settings(stream_window=1000, keepalive=None))
     conn = get(conn)
@@ -190,6 +193,7 @@ def test_a_full_stream_is_credited_when_its_window_shrinks() -> None:
     assert stream is not None and stream.recv_window == 1000
 
 
+@pytest.mark.rfc("9113-4.3.1-2")
 def test_a_smaller_table_has_to_be_acknowledged_by_the_next_block() -> None:
     """§4.3.1, RFC 7541 §4.2."""
     conn = get(start()[0])
@@ -239,6 +243,7 @@ def test_a_stream_may_be_given_a_larger_window() -> None:
 
 
 @pytest.mark.parametrize("size", [-1, 2**31])
+@pytest.mark.rfc("9113-6.9-7")
 def test_a_window_that_no_stream_may_have(size: int) -> None:
     """§6.9.1."""
     with pytest.raises(LocalProtocolError, match="allowed are 0 to 2"):
@@ -248,6 +253,7 @@ def test_a_window_that_no_stream_may_have(size: int) -> None:
 # prioritize
 
 
+@pytest.mark.rfc("9218-7.1-1")
 def test_priority_update() -> None:
     """RFC 9218 §7.1: type 0x10 on stream 0, the stream, and a Priority field value."""
     conn = get(start()[0], 0.0, 2)
@@ -259,6 +265,7 @@ def test_priority_update() -> None:
             core.prioritize(conn, 1, urgency, False, 0.0)
 
 
+@pytest.mark.rfc("9218-7.1-6")
 def test_priority_update_from_a_server() -> None:
     """RFC 9218 §7.1: "If a client receives a PRIORITY_UPDATE frame, it MUST respond with a connection error"."""
     code, words = failure(get(start()[0]), wire.frame(0x10, 0, 0, b"\0\0\0\x01u=1"))
@@ -266,6 +273,7 @@ def test_priority_update_from_a_server() -> None:
 
 
 @pytest.mark.parametrize("value", [2, 2**32 - 1])
+@pytest.mark.rfc("9218-2.1-1")
 def test_no_rfc7540_priorities_is_0_or_1(value: int) -> None:
     """RFC 9218 §2.1."""
     assert failure(start()[0], wire.settings((9, value)))[0] == wire.PROTOCOL_ERROR

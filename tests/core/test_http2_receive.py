@@ -87,6 +87,7 @@ NOT_SETTINGS: Final = {
 
 
 @pytest.mark.parametrize("name", NOT_SETTINGS)
+@pytest.mark.rfc("9113-3.4-2")
 def test_the_first_frame_is_settings(name: str) -> None:
     """§3.4: "The server connection preface … MUST be the first frame"; an invalid one is a PROTOCOL_ERROR."""
     conn = get(http2.connect(ORIGIN, SETTINGS, 0.0)[0])
@@ -96,6 +97,7 @@ def test_the_first_frame_is_settings(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [9, 15, 40, 200])
+@pytest.mark.rfc("9113-3.4-2")
 def test_a_peer_that_speaks_http1_is_named(size: int) -> None:
     """§3.4: an invalid preface indicates "a peer that is not using HTTP/2"."""
     answer = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n" + b"x" * 200
@@ -118,6 +120,7 @@ def test_what_is_said_of_http1_does_not_depend_on_the_cut() -> None:
 
 
 @pytest.mark.parametrize("pairs", [(), ((wire.MAX_CONCURRENT_STREAMS, 7),)], ids=["empty", "one"])
+@pytest.mark.rfc("9113-3.4-3")
 def test_the_servers_preface(pairs: tuple[wire.Setting, ...]) -> None:
     """§3.4: "a potentially empty SETTINGS frame", which MUST be acknowledged."""
     conn, out, events = http2.receive(http2.connect(ORIGIN, SETTINGS, 0.0)[0], wire.settings(*pairs), 1.0)
@@ -137,6 +140,7 @@ def test_a_frame_header_that_is_not_complete_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", [0xA, 0xC, 0xF, 0x11, 0x7F, 0xFF])
+@pytest.mark.rfc("9113-4.1-2", "9113-5.5-2")
 def test_unknown_frames_are_ignored(kind: int) -> None:
     """§4.1: "Implementations MUST ignore and discard frames of unknown types"; §5.5: anywhere, in any state."""
     conn, out, events = http2.receive(
@@ -155,6 +159,7 @@ def test_unknown_frames_are_ignored(kind: int) -> None:
         (wire.ping(), 0),
     ],
 )
+@pytest.mark.rfc("9113-4.1-3", "9113-4.1-6")
 def test_the_reserved_bit_and_unknown_flags_are_ignored(data: bytes, count: int) -> None:
     """§4.1: the reserved bit "MUST be ignored when receiving"; so must flags without meaning for the frame type."""
     unknown = {wire.DATA: 0xF6, wire.HEADERS: 0xD2, wire.SETTINGS: 0xFE, wire.WINDOW_UPDATE: 0xFF, wire.PING: 0xFE}
@@ -169,6 +174,7 @@ def test_the_reserved_bit_and_unknown_flags_are_ignored(data: bytes, count: int)
     assert len(after(conn, data)) == count
 
 
+@pytest.mark.rfc("9113-4.1-6")
 def test_the_reserved_bit_of_an_increment_is_ignored() -> None:
     """§6.9: "Reserved … MUST be ignored when receiving"."""
     conn = pair()
@@ -189,6 +195,7 @@ KINDS: Final = (
 
 @pytest.mark.parametrize("kind", range(11))
 @pytest.mark.parametrize("limit", [LIMIT, LIMIT + 1, 2**24 - 2])
+@pytest.mark.rfc("9113-4.2-2", "9113-4.2-3")
 def test_no_frame_is_larger_than_we_announced(kind: int, limit: int) -> None:
     """§4.2: "MUST send an error code of FRAME_SIZE_ERROR if a frame exceeds the size defined in … MAX_FRAME_SIZE"."""
     conn = get(start(settings=Settings(keepalive=None, max_frame_size=limit))[0])
@@ -198,6 +205,7 @@ def test_no_frame_is_larger_than_we_announced(kind: int, limit: int) -> None:
     assert http2.receive(conn, wire.frame(kind, 0, 1, length=limit), 1.0)[0].status == OPEN
 
 
+@pytest.mark.rfc("9113-4.2-1")
 def test_a_frame_as_large_as_allowed_is_taken() -> None:
     """§4.2: "All implementations MUST be capable of receiving … frames up to 2^14 octets in length"."""
     conn = pair()
@@ -210,6 +218,7 @@ def test_a_frame_as_large_as_allowed_is_taken() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 3, 5, 16])
 @pytest.mark.parametrize("kind", [wire.RST_STREAM, wire.WINDOW_UPDATE])
+@pytest.mark.rfc("9113-4.2-2", "9113-6.4-6", "9113-6.9-6")
 def test_frames_of_four_octets(kind: int, size: int) -> None:
     """§6.4, §6.9: any other length "MUST be treated as a connection error … of type FRAME_SIZE_ERROR"."""
     message = f"{KINDS[kind]} of {size} bytes, allowed are 4"
@@ -218,6 +227,7 @@ def test_frames_of_four_octets(kind: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("flags", [wire.PADDED, wire.PADDED | wire.END_STREAM])
+@pytest.mark.rfc("9113-4.2-2")
 def test_data_without_its_pad_length(flags: int) -> None:
     """§4.2: FRAME_SIZE_ERROR where a frame "is too small to contain mandatory frame data", here the Pad Length (§6.1)."""
     conn, _, _ = http2.receive(pair(), wire.headers_frame(1, OK), 1.0)
@@ -225,6 +235,7 @@ def test_data_without_its_pad_length(flags: int) -> None:
     assert out == wire.goaway(0, wire.FRAME_SIZE_ERROR)
 
 
+@pytest.mark.rfc("9113-4.2-2", "9113-4.2-3")
 def test_headers_without_their_pad_length() -> None:
     """§4.2, §6.2: likewise."""
     data = wire.frame(wire.HEADERS, wire.PADDED | wire.END_HEADERS, 1)
@@ -252,6 +263,7 @@ def test_headers_without_their_pad_length() -> None:
     ],
 )
 @pytest.mark.parametrize("before", [b"", wire.continuation(1, b"", done=False)], ids=["HEADERS", "CONTINUATION"])
+@pytest.mark.rfc("9113-5.5-3", "9113-6.2-3", "9113-6.10-2", "9113-6.10-3")
 def test_a_field_block_is_contiguous(before: bytes, data: bytes, name: str) -> None:
     """§4.3, §5.5, §6.10: any other frame within it is a connection error PROTOCOL_ERROR, extensions included."""
     conn, _, _ = http2.receive(pair(), wire.headers_frame(1, OK, done=False) + before, 1.0)
@@ -274,6 +286,7 @@ BROKEN: Final = {
 
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.parametrize("ref", [1, 3, 5], ids=["live", "sibling", "reset"])
+@pytest.mark.rfc("9113-4.3-2")
 def test_a_block_that_cannot_be_decoded_ends_the_connection(name: str, ref: int) -> None:
     """§4.3: "A receiver MUST terminate the connection with a connection error … of type COMPRESSION_ERROR"."""
     conn = get(start()[0], 0.0, 3)
@@ -282,6 +295,7 @@ def test_a_block_that_cannot_be_decoded_ends_the_connection(name: str, ref: int)
     assert terminated(conn, wire.headers_frame(ref, block), wire.COMPRESSION_ERROR, message) == []
 
 
+@pytest.mark.rfc("9113-4.3.1-2")
 def test_a_lowered_table_size_is_followed_by_an_update() -> None:
     """§4.3.1: a block after the ACK of a lower size MUST begin with a size update, or it is a COMPRESSION_ERROR."""
     conn = get(start(settings=Settings(keepalive=None, header_table_size=100))[0])
@@ -291,6 +305,7 @@ def test_a_lowered_table_size_is_followed_by_an_update() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 40, 100, 4096, 10_000, 65_536])
+@pytest.mark.rfc("9113-6.5-2", "7541-6.3-3")
 def test_the_peers_encoder_may_use_the_table_that_we_announced(size: int) -> None:
     """§4.3.1, §6.5.2: HEADER_TABLE_SIZE."""
     conn, data = http2.connect(ORIGIN, Settings(header_table_size=size, max_streams=1000), 0.0)
@@ -308,6 +323,7 @@ def test_the_peers_encoder_may_use_the_table_that_we_announced(size: int) -> Non
         assert conn.decoder.entries[::-1] == tuple(peer.encoder.header_table.dynamic_entries)
 
 
+@pytest.mark.rfc("9113-4.3-3", "9113-5.1-8", "9113-5.4.2-2")
 def test_the_tables_stay_in_step_for_streams_that_are_gone() -> None:
     """§4.3, §5.1: field blocks of dead streams are decoded; fault C11."""
     conn, peer = start()
@@ -328,6 +344,7 @@ def test_the_tables_stay_in_step_for_streams_that_are_gone() -> None:
     assert [type(event) for event in events] == [RequestFailed]
 
 
+@pytest.mark.rfc("9113-4.3-3")
 def test_a_sibling_may_refer_to_what_a_dead_stream_brought() -> None:
     """§4.3: the decoder's table belongs to the connection."""
     conn, peer = start()
@@ -342,6 +359,7 @@ def test_a_sibling_may_refer_to_what_a_dead_stream_brought() -> None:
     assert after(conn, reference) == [ResponseReceived(3, 200, ((b"x-dead", b"1"),))]
 
 
+@pytest.mark.rfc("9113-4.3-3")
 def test_a_section_above_our_limit_fails_its_request_and_keeps_the_tables() -> None:
     """§10.5.1; §4.3: what is refused is still decoded."""
     conn, peer = start(settings=Settings(keepalive=None, max_field_section=200))
@@ -357,6 +375,7 @@ def test_a_section_above_our_limit_fails_its_request_and_keeps_the_tables() -> N
     assert after(conn, data) == [ResponseReceived(3, 200, ((b"x-first", b"1"), (b"x-last", b"2")))]
 
 
+@pytest.mark.rfc("9113-6.5.2-9")
 def test_a_section_of_exactly_our_limits_is_taken() -> None:
     """§6.5.2: the size of a section is that of its names and values, and 32 for each field."""
     conn = get(start(settings=Settings(keepalive=None, max_field_section=200, max_fields=4))[0])
@@ -430,6 +449,7 @@ FRAMES: Final = {
 
 @pytest.mark.parametrize("name", FRAMES)
 @pytest.mark.parametrize("ref", [2, 5, 6, 2**31 - 1, 2**31 - 2])
+@pytest.mark.rfc("9113-5.1-10", "9113-5.1-1", "9113-5.1-2", "9113-5.1.1-3", "9113-6.4-5")
 def test_an_idle_stream_has_nothing_to_say(name: str, ref: int) -> None:
     """§5.1: "Receiving any frame other than HEADERS or PRIORITY on a stream in this state MUST be treated as a
     connection error"; §5.1.1: HEADERS on a stream that only we may open, or that a push would need, likewise."""
@@ -440,6 +460,7 @@ def test_an_idle_stream_has_nothing_to_say(name: str, ref: int) -> None:
 
 @pytest.mark.parametrize("how", ["reset by us", "reset by the peer", "ended", "failed", "timed out"])
 @pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.rfc("9113-5.1-8", "9113-5.1-11", "9113-5.4.2-2", "9113-6.4-2", "9113-6.9-4")
 def test_a_closed_stream_is_not_heard_any_more(how: str, name: str) -> None:
     """§5.1: "An endpoint MUST minimally process and then discard any frames it receives in this state"; fault A11: no answer."""
     conn = get(start()[0], 0.0, 2)
@@ -463,6 +484,7 @@ def test_a_closed_stream_is_not_heard_any_more(how: str, name: str) -> None:
         assert live(conn) == [3]
 
 
+@pytest.mark.rfc("9113-6.3-3")
 def test_priority_is_allowed_on_any_stream() -> None:
     """§5.1: PRIORITY "in the 'idle' state … closed state" too; §5.3.2: deprecated, and ignored."""
     conn = http2.cancel(pair(), 3, 0.5)[0]
@@ -471,6 +493,7 @@ def test_priority_is_allowed_on_any_stream() -> None:
     assert (conn.status, out, events, live(conn)) == (OPEN, b"", [], [1])
 
 
+@pytest.mark.rfc("9113-5.1-7")
 def test_half_closed_remote_is_over_for_us() -> None:
     """§5.1: after the peer's END_STREAM our content is not wanted; §8.1: the stream is reset, the response kept."""
     conn = upload(get(start()[0]), b"hello")
@@ -483,6 +506,7 @@ def test_half_closed_remote_is_over_for_us() -> None:
 # §5.4 Error handling
 
 
+@pytest.mark.rfc("9113-5.4-1", "9113-5.4-2")
 def test_what_came_before_a_connection_error_is_kept() -> None:
     """§5.4.1; DESIGN §3, law 6: "events decoded before it are kept"."""
     conn = pair()
@@ -498,6 +522,7 @@ def test_what_came_before_a_connection_error_is_kept() -> None:
     assert conn.status == CLOSED
 
 
+@pytest.mark.rfc("9113-5.4.2-1")
 def test_a_stream_error_ends_one_request() -> None:
     """§5.4.2; fault A15."""
     conn, peer = start()
@@ -511,6 +536,7 @@ def test_a_stream_error_ends_one_request() -> None:
     assert conn.live == 0
 
 
+@pytest.mark.rfc("9113-5.4.2-4", "9113-6.4-1")
 def test_no_reset_answers_a_reset() -> None:
     """§5.4.2: "To avoid looping, an endpoint MUST NOT send a RST_STREAM in response to a RST_STREAM frame"."""
     conn = upload(pair(), b"x" * 100_000)
@@ -520,6 +546,7 @@ def test_no_reset_answers_a_reset() -> None:
     assert live(conn) == [3]
 
 
+@pytest.mark.rfc("9113-5.4-1", "9113-5.4.2-3")
 def test_one_reset_for_many_faults() -> None:
     """§5.4.2: "An endpoint SHOULD NOT send more than one RST_STREAM frame for any stream"."""
     message = "malformed response: receive DATA on stream 1, which is half-closed (local), awaiting the response"
@@ -532,12 +559,14 @@ def test_one_reset_for_many_faults() -> None:
 # §6.1 DATA
 
 
+@pytest.mark.rfc("9113-6.1-2")
 def test_data_on_stream_0() -> None:
     """§6.1: "MUST respond with a connection error … of type PROTOCOL_ERROR"."""
     assert terminated(pair(), wire.data_frame(0, b"x"), wire.PROTOCOL_ERROR, "DATA on stream 0 (§6.1)") == []
 
 
 @pytest.mark.parametrize("length", [1, 2, 100, 255])
+@pytest.mark.rfc("9113-6.1-5")
 def test_padding_as_long_as_the_payload(length: int) -> None:
     """§6.1: "If the length of the padding is the length of the frame payload or greater": PROTOCOL_ERROR."""
     conn, _, _ = http2.receive(pair(), wire.headers_frame(1, OK), 0.5)
@@ -598,6 +627,7 @@ def test_an_empty_data_frame_is_no_event() -> None:
 # §6.2 HEADERS
 
 
+@pytest.mark.rfc("9113-6.2-4")
 def test_headers_on_stream_0() -> None:
     """§6.2: connection error PROTOCOL_ERROR."""
     message = "HEADERS on stream 0 (§6.2)"
@@ -619,6 +649,7 @@ def test_padding_and_priority_are_taken_off(flags: int, padding: int, done: bool
 
 
 @pytest.mark.parametrize("size", [1, 2, 10])
+@pytest.mark.rfc("9113-6.2-5")
 def test_padding_of_headers_as_long_as_the_payload(size: int) -> None:
     """§6.2: "Padding that exceeds the size remaining for the field block fragment MUST be treated as a PROTOCOL_ERROR"."""
     data = wire.frame(wire.HEADERS, wire.PADDED | wire.END_HEADERS, 1, bytes((size,)) + bytes(size - 1))
@@ -629,6 +660,7 @@ def test_padding_of_headers_as_long_as_the_payload(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 4])
+@pytest.mark.rfc("9113-4.2-2", "9113-4.2-3")
 def test_headers_too_short_for_their_priority(size: int) -> None:
     """§4.2: too small to contain mandatory frame data."""
     data = wire.frame(wire.HEADERS, wire.PRIORITY_FLAG | wire.END_HEADERS, 1, bytes(size))
@@ -641,6 +673,7 @@ def test_headers_too_short_for_their_priority(size: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 10])
+@pytest.mark.rfc("9113-6.2-6")
 def test_end_stream_on_headers_counts_when_the_block_is_complete(count: int) -> None:
     """§6.2: "A HEADERS frame with the END_STREAM flag set … can be followed by CONTINUATION frames"."""
     conn, _, events = http2.receive(pair(), wire.headers_frame(1, OK, end=True, done=False), 1.0)
@@ -652,12 +685,14 @@ def test_end_stream_on_headers_counts_when_the_block_is_complete(count: int) -> 
 # §6.3 PRIORITY
 
 
+@pytest.mark.rfc("9113-6.3-1")
 def test_priority_on_stream_0() -> None:
     """§6.3: connection error PROTOCOL_ERROR."""
     assert terminated(pair(), wire.priority(0), wire.PROTOCOL_ERROR, "PRIORITY on stream 0 (§6.3)") == []
 
 
 @pytest.mark.parametrize("size", [0, 4, 6])
+@pytest.mark.rfc("9113-6.3-2")
 def test_priority_of_another_size(size: int) -> None:
     """§6.3: "a length other than 5 octets MUST be treated as a stream error … of type FRAME_SIZE_ERROR"."""
     data = wire.frame(wire.PRIORITY, 0, 1, bytes(size))
@@ -671,6 +706,7 @@ def test_priority_of_another_size(size: int) -> None:
 # §6.4 RST_STREAM
 
 
+@pytest.mark.rfc("9113-6.4-3")
 def test_rst_stream_on_stream_0() -> None:
     """§6.4: connection error PROTOCOL_ERROR."""
     assert terminated(pair(), wire.rst_stream(0, 0), wire.PROTOCOL_ERROR, "RST_STREAM on stream 0 (§6.4)") == []
@@ -683,6 +719,7 @@ def test_rst_stream_on_stream_0() -> None:
         *((14, "error code 0xe"), (2**32 - 1, "error code 0xffffffff")),
     ],
 )
+@pytest.mark.rfc("9113-7-1", "9113-8.7-2", "9113-8.7-3")
 def test_a_reset_by_the_peer_fails_the_request(code: int, name: str) -> None:
     """§6.4; §7: unknown codes have no special meaning; §8.7: only REFUSED_STREAM says that nothing was done."""
     conn, out, events = http2.receive(pair(), wire.rst_stream(1, code), 1.0)
@@ -691,6 +728,7 @@ def test_a_reset_by_the_peer_fails_the_request(code: int, name: str) -> None:
     assert (conn.status, live(conn), http2.capacity(conn)) == (OPEN, [3], 99)
 
 
+@pytest.mark.rfc("9113-8.1-7")
 def test_a_complete_response_wins_over_a_later_reset() -> None:
     """§8.1: "Clients MUST NOT discard responses as a result of receiving such a RST_STREAM"; fault G6."""
     conn = upload(start()[0], b"x" * 100_000)
@@ -712,6 +750,7 @@ def test_a_complete_response_wins_over_a_later_reset() -> None:
 
 
 @pytest.mark.parametrize("ref", [1, 3, 5])
+@pytest.mark.rfc("9113-6.5-7")
 def test_settings_on_a_stream(ref: int) -> None:
     """§6.5: "MUST respond with a connection error … of type PROTOCOL_ERROR"."""
     message = f"SETTINGS on stream {ref} (§6.5)"
@@ -720,6 +759,7 @@ def test_settings_on_a_stream(ref: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 7, 11])
+@pytest.mark.rfc("9113-6.5-8", "9113-6.5-9", "9113-4.2-3")
 def test_settings_of_another_size(size: int) -> None:
     """§6.5: "a length other than a multiple of 6 octets": FRAME_SIZE_ERROR."""
     message = f"SETTINGS of {size} bytes, allowed are multiples of 6"
@@ -727,6 +767,7 @@ def test_settings_of_another_size(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 6])
+@pytest.mark.rfc("9113-6.5-5")
 def test_an_ack_with_content(size: int) -> None:
     """§6.5: "a field value other than 0 for the length": FRAME_SIZE_ERROR."""
     message = f"SETTINGS with ACK and {size} bytes (§6.5)"
@@ -734,12 +775,14 @@ def test_an_ack_with_content(size: int) -> None:
     assert terminated(pair(), data, wire.FRAME_SIZE_ERROR, message) == []
 
 
+@pytest.mark.rfc("9113-6.5.3-5")
 def test_an_ack_is_taken_in_silence() -> None:
     """§6.5.3; one that answers nothing, too."""
     conn, out, events = http2.receive(pair(), wire.settings_ack() * 2, 1.0)
     assert (conn.status, out, events) == (OPEN, b"", [])
 
 
+@pytest.mark.rfc("9113-6.5-4", "9113-6.5.3-4")
 def test_each_settings_is_acknowledged_at_once() -> None:
     """§6.5.3: "the recipient MUST immediately emit a SETTINGS frame with the ACK flag set"."""
     conn, out, events = http2.receive(pair(), wire.settings() + wire.settings((6, 100)) + wire.settings(), 1.0)
@@ -748,6 +791,7 @@ def test_each_settings_is_acknowledged_at_once() -> None:
     assert conn.peer.max_field_section == 100
 
 
+@pytest.mark.rfc("9113-6.5-3", "9113-6.5.3-2")
 def test_settings_are_applied_in_their_order() -> None:
     """§6.5.3: "the values … MUST be processed in the order they appear"; the last of a name stands."""
     pairs = ((4, 1), (5, 20_000), (4, 100), (3, 9), (5, 30_000), (3, 8), (6, 5), (4, 77))
@@ -758,6 +802,7 @@ def test_settings_are_applied_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("name", [0, 7, 9, 10, 0xFFFF])
+@pytest.mark.rfc("9113-5.5-1", "9113-6.5.2-10", "9113-6.5.3-3")
 def test_unknown_settings_are_ignored(name: int) -> None:
     """§6.5.2: "An endpoint that receives a SETTINGS frame with any unknown or unsupported identifier MUST ignore"."""
     conn = pair()
@@ -778,6 +823,7 @@ REFUSED: Final = [
 
 
 @pytest.mark.parametrize(("name", "value", "code", "message"), REFUSED)
+@pytest.mark.rfc("9113-6.5.2-3", "9113-6.5.2-4", "9113-6.5.2-6", "9113-6.5.2-8")
 def test_settings_out_of_range(name: int, value: int, code: int, message: str) -> None:
     """§6.5.2: each with its own connection error; faults C7 and C10. It is not acknowledged."""
     conn = upload(start()[0], b"x" * 100_000)
@@ -807,6 +853,7 @@ def test_settings_at_the_ends_of_their_range(name: int, value: int) -> None:
     assert events == [SettingsReceived(((name, value),))]
 
 
+@pytest.mark.rfc("9113-4.3.1-1", "9113-6.5.2-1", "7541-4.2-2", "7541-4.2-3", "7541-6.3-1")
 def test_our_encoder_follows_the_peers_table_size() -> None:
     """§4.3.1; RFC 7541 §4.2: a change is announced by the next block, the smallest size first; `hpack` checks it."""
     conn, peer = start(settings=MANY)
@@ -826,6 +873,7 @@ def test_our_encoder_follows_the_peers_table_size() -> None:
 
 
 @pytest.mark.parametrize("ref", [0, 1, 2, 5])
+@pytest.mark.rfc("9113-6.5.2-2", "9113-6.6-3")
 def test_a_push_is_refused(ref: int) -> None:
     """§6.6, §8.4: we said ENABLE_PUSH=0; "MUST treat the receipt of a PUSH_PROMISE frame as a connection error"."""
     message = f"PUSH_PROMISE on stream {ref} although push is off (§8.4)"
@@ -835,6 +883,7 @@ def test_a_push_is_refused(ref: int) -> None:
 # §6.7 PING
 
 
+@pytest.mark.rfc("9113-6.7-2")
 def test_a_ping_is_answered_with_the_same_payload() -> None:
     """§6.7: "MUST send a PING frame with the ACK flag set in response, with an identical frame payload"."""
     conn, out, events = http2.receive(pair(), wire.ping(b"abcdefgh") + wire.ping(bytes(8)), 1.0)
@@ -842,12 +891,14 @@ def test_a_ping_is_answered_with_the_same_payload() -> None:
     assert events == []
 
 
+@pytest.mark.rfc("9113-6.7-4")
 def test_an_ack_is_not_answered() -> None:
     """§6.7: "MUST NOT respond to PING frames containing this flag"."""
     _, out, events = http2.receive(pair(), wire.ping(b"abcdefgh", ack=True), 1.0)
     assert (out, events) == (b"", [])
 
 
+@pytest.mark.rfc("9113-6.7-5")
 def test_ping_on_a_stream() -> None:
     """§6.7: connection error PROTOCOL_ERROR."""
     data = wire.frame(wire.PING, 0, 1, bytes(8))
@@ -856,6 +907,7 @@ def test_ping_on_a_stream() -> None:
 
 @pytest.mark.parametrize("size", [0, 7, 9])
 @pytest.mark.parametrize("flags", [0, wire.ACK])
+@pytest.mark.rfc("9113-6.7-6")
 def test_ping_of_another_size(size: int, flags: int) -> None:
     """§6.7: FRAME_SIZE_ERROR."""
     data = wire.frame(wire.PING, flags, 0, bytes(size))
@@ -866,6 +918,7 @@ def test_ping_of_another_size(size: int, flags: int) -> None:
 # §6.8 GOAWAY: see also test_http2_state.py
 
 
+@pytest.mark.rfc("9113-6.8-4")
 def test_goaway_on_a_stream() -> None:
     """§6.8: connection error PROTOCOL_ERROR."""
     data = wire.frame(wire.GOAWAY, 0, 1, bytes(8))
@@ -873,6 +926,7 @@ def test_goaway_on_a_stream() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 4, 7])
+@pytest.mark.rfc("9113-4.2-2", "9113-4.2-3")
 def test_goaway_too_short(size: int) -> None:
     """§4.2: too small to contain mandatory frame data."""
     message = f"GOAWAY of {size} bytes, allowed are 8 or more (§6.8)"
@@ -880,6 +934,7 @@ def test_goaway_too_short(size: int) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 11, 14, 2**32 - 1])
+@pytest.mark.rfc("9113-7-1")
 def test_goaway_with_any_code(code: int) -> None:
     """§7: unknown codes have no special meaning."""
     conn, _, events = http2.receive(pair(), wire.goaway(3, code, b"debug"), 1.0)
@@ -890,6 +945,7 @@ def test_goaway_with_any_code(code: int) -> None:
 # §6.9 WINDOW_UPDATE; §5.2
 
 
+@pytest.mark.rfc("9113-6.9-2", "9113-6.9-3")
 def test_an_increment_of_0() -> None:
     """§6.9: a stream error PROTOCOL_ERROR; for the connection's window a connection error."""
     assert faulted(pair(), wire.window_update(1, 0), wire.PROTOCOL_ERROR, "WINDOW_UPDATE of 0 (§6.9)") == []
@@ -897,6 +953,7 @@ def test_an_increment_of_0() -> None:
     assert terminated(pair(), wire.window_update(0, 0), wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.rfc("9113-6.9.1-2", "9113-6.9.1-3")
 def test_a_stream_window_above_its_maximum() -> None:
     """§6.9.1: "it MUST terminate either the stream or the connection": RST_STREAM with FLOW_CONTROL_ERROR; fault B7."""
     room = wire.MAX_WINDOW - 65_535
@@ -908,6 +965,7 @@ def test_a_stream_window_above_its_maximum() -> None:
     assert faulted(pair(), wire.window_update(1, room + 1), wire.FLOW_CONTROL_ERROR, message) == []
 
 
+@pytest.mark.rfc("9113-6.9-3", "9113-6.9.1-2", "9113-6.9.1-3")
 def test_the_connections_window_above_its_maximum() -> None:
     """§6.9.1: GOAWAY with FLOW_CONTROL_ERROR."""
     room = wire.MAX_WINDOW - 65_535
@@ -917,6 +975,7 @@ def test_the_connections_window_above_its_maximum() -> None:
     assert terminated(conn, wire.window_update(0, 1), wire.FLOW_CONTROL_ERROR, message) == []
 
 
+@pytest.mark.rfc("9113-6.9.2-5")
 def test_a_settings_that_lifts_a_stream_window_above_its_maximum() -> None:
     """§6.9.2: "any flow-control window to exceed the maximum size": connection error FLOW_CONTROL_ERROR."""
     conn, _, _ = http2.receive(pair(), wire.window_update(3, 10), 1.0)
@@ -940,6 +999,7 @@ def sent(data: bytes, ref: int = 1) -> int:
     return sum([len(item.payload) for item in wire.parse(data) if item.kind == wire.DATA and item.ref == ref])
 
 
+@pytest.mark.rfc("9113-6.9.2-3")
 def test_a_window_that_became_negative_is_respected() -> None:
     """§6.9.2: "A sender MUST track the negative flow-control window and MUST NOT send … until" it is positive; fault B3."""
     conn, peer = start()
@@ -966,6 +1026,7 @@ def test_a_window_that_became_negative_is_respected() -> None:
     assert peer.requests[1].ended
 
 
+@pytest.mark.rfc("9113-6.9.2-2", "9113-6.9.2-4")
 def test_settings_change_streams_and_not_the_connection() -> None:
     """§6.9.2: "A SETTINGS frame cannot alter the connection flow-control window"; fault B6."""
     conn = upload(pair(), b"x" * 10)
@@ -991,6 +1052,7 @@ def test_a_connection_window_wakes_those_that_wait_for_it() -> None:
     assert events == []
 
 
+@pytest.mark.rfc("9113-6.9-4")
 def test_an_update_for_a_stream_without_content_changes_its_window_only() -> None:
     conn = pair()
     conn, out, events = http2.receive(conn, wire.window_update(1, 5), 1.0)
@@ -1034,6 +1096,7 @@ def test_data_above_the_connections_window() -> None:
 
 
 @pytest.mark.parametrize("padding", [None, 0, 100])
+@pytest.mark.rfc("9113-6.1-4")
 def test_data_above_a_streams_window(padding: int | None) -> None:
     """§6.9.1: RST_STREAM with FLOW_CONTROL_ERROR; padding counts (§6.1). Both sides of the limit."""
     extra = 0 if padding is None else padding + 1
@@ -1068,6 +1131,7 @@ DEAD: Final = {
 
 @pytest.mark.parametrize("name", DEAD)
 @pytest.mark.parametrize("padding", [None, 200])
+@pytest.mark.rfc("9113-6.9-5")
 def test_every_byte_is_credited_to_the_connection_once(name: str, padding: int | None) -> None:
     """§6.9; fault B1: streams dead or alive, padding included; ten times the window passes."""
     conn, data = http2.connect(ORIGIN, Settings(stream_window=2**31 - 1, connection_window=65_535), 0.0)
@@ -1102,6 +1166,7 @@ def test_a_stream_whose_window_padding_alone_has_used_is_opened_again() -> None:
     assert conn.live == 1
 
 
+@pytest.mark.rfc("9113-5.1-7")
 def test_a_stream_that_ends_is_not_credited_for_its_padding() -> None:
     """§5.1: "An endpoint MUST NOT send frames other than PRIORITY on a closed stream"."""
     conn = get(start(settings=Settings(keepalive=None, stream_window=300))[0])
@@ -1113,6 +1178,7 @@ def test_a_stream_that_ends_is_not_credited_for_its_padding() -> None:
 # §6.10 CONTINUATION
 
 
+@pytest.mark.rfc("9113-6.10-3", "9113-6.10-4")
 def test_continuation_without_headers() -> None:
     """§6.10: connection error PROTOCOL_ERROR; after END_HEADERS as well."""
     message = "CONTINUATION without HEADERS (§6.10)"
@@ -1125,6 +1191,7 @@ def test_continuation_without_headers() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.rfc("9113-4.3-2")
 def test_a_block_in_fragments(size: int) -> None:
     """§4.3: "concatenating" them; a field may be cut anywhere."""
     fields = ((b":status", b"200"), (b"server", b"test"), (b"x", b"y" * 20))
@@ -1170,6 +1237,7 @@ def test_a_block_of_too_many_bytes() -> None:
 # §8.1 Message framing
 
 
+@pytest.mark.rfc("9113-8.1-3")
 def test_a_whole_response_in_all_its_parts() -> None:
     """§8.1: interim heads, a final head, content, trailers."""
     conn, peer = start()
@@ -1228,6 +1296,7 @@ MISPLACED: Final = {
 
 
 @pytest.mark.parametrize("name", MISPLACED)
+@pytest.mark.rfc("9113-8.1-6", "9113-8.3.2-1", "9113-8.1.1-3", "9113-8.1.1-4")
 def test_a_response_out_of_order_is_malformed(name: str) -> None:
     """§8.1: "An endpoint that receives a HEADERS frame … in any other case … MUST treat" it as malformed."""
     before, data, what, state = MISPLACED[name]
@@ -1240,6 +1309,7 @@ def test_a_response_out_of_order_is_malformed(name: str) -> None:
 
 
 @pytest.mark.parametrize("status", [b"100", b"103", b"199"])
+@pytest.mark.rfc("9113-8.1-3")
 def test_an_interim_response_does_not_end_the_stream(status: bytes) -> None:
     """§8.1: "A HEADERS frame with the END_STREAM flag set that carries an informational status code is malformed"."""
     data = wire.headers_frame(1, wire.literal(b":status", status), end=True)
@@ -1248,6 +1318,7 @@ def test_an_interim_response_does_not_end_the_stream(status: bytes) -> None:
     assert events == [InterimReceived(1, int(status), ())]
 
 
+@pytest.mark.rfc("9113-8.1-6")
 def test_trailers_that_do_not_end_the_stream() -> None:
     """§8.1: a trailer section "starting with a HEADERS frame … with END_STREAM"."""
     conn, _, _ = http2.receive(pair(), wire.headers_frame(1, OK), 1.0)
@@ -1328,6 +1399,7 @@ def test_content_as_long_as_declared(parts: tuple[bytes, ...]) -> None:
         ((wire.data_frame(1, b"hello!", padding=3)[:10],), "1 bytes above its content-length (§8.1.1)"),
     ],
 )
+@pytest.mark.rfc("9113-8.1.1-1", "9113-8.1.1-3")
 def test_content_that_is_not_as_long_as_declared(parts: tuple[bytes, ...], message: str) -> None:
     """§8.1.1: "malformed if the value … does not equal the sum of the DATA frame payload lengths"."""
     data = lengthy(5) + b"".join(parts)
@@ -1348,12 +1420,14 @@ def test_a_declared_length_and_no_content() -> None:
 @pytest.mark.parametrize(
     "value", [b"", b"+5", b"-1", b"5 5", b"5,5", b"0x5", b"5_0", b"\xb2", b"5.0", b"1" * 20, b"five"]
 )
+@pytest.mark.rfc("9110-8.6-5")
 def test_a_length_that_is_not_a_number(value: bytes) -> None:
     """RFC 9110 §8.6; §8.1.1: malformed; fault G8."""
     message = f"malformed response: content-length {value!r} is not one number (§8.1.1)"
     assert faulted(pair(), lengthy(value), wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.rfc("9110-8.6-5")
 def test_lengths_that_differ() -> None:
     """RFC 9110 §8.6: identical ones are one, others are malformed."""
     two = [(b":status", b"200"), (b"content-length", b"5"), (b"content-length", b"5")]
@@ -1366,6 +1440,7 @@ def test_lengths_that_differ() -> None:
 @pytest.mark.parametrize(
     ("method", "status"), [("HEAD", b"200"), ("HEAD", b"404"), ("GET", b"204"), ("GET", b"304"), ("HEAD", b"304")]
 )
+@pytest.mark.rfc("9113-8.1.1-2", "9110-6.4.1-1", "9110-6-1")
 def test_responses_that_have_no_content_whatever_their_length_says(method: str, status: bytes) -> None:
     """§8.1.1: "a non-zero content-length … even though no content is included" for HEAD, 204 and 304; fault G4."""
     conn, _, _ = http2.request(start()[0], method, "/", (), None, 0.0)
@@ -1417,6 +1492,18 @@ BAD_FIELDS: Final = [
 
 @pytest.mark.parametrize(("field", "fault"), BAD_FIELDS)
 @pytest.mark.parametrize("place", ["first", "last", "trailers", "interim"])
+@pytest.mark.rfc(
+    "9113-8.2.1-1",
+    "9113-8.2.1-2",
+    "9113-8.2.1-3",
+    "9113-8.2.1-4",
+    "9113-8.2.1-5",
+    "9113-8.2.1-6",
+    "9113-8.2.2-2",
+    "9113-8.3-2",
+    "9113-8.3-6",
+    "9113-8.1.1-4",
+)
 def test_a_field_that_makes_a_response_malformed(field: wire.Pair, fault: str, place: str) -> None:
     """§8.2.1, §8.2.2, §8.3: "MUST be treated as malformed", wherever it stands."""
     conn, good = pair(), (b"x", b"y")
@@ -1442,6 +1529,7 @@ def test_values_that_are_allowed(value: bytes) -> None:
 @pytest.mark.parametrize(
     "value", [b"", b"20", b"2000", b"099", b"000", b"2x0", b"+20", b" 20", b"20 ", b"\xb2\xb2\xb2"]
 )
+@pytest.mark.rfc("9113-8.3-2", "9113-8.3.2-1")
 def test_a_status_that_is_none(value: bytes) -> None:
     """§8.3.2; RFC 9110 §15: three digits, the first from 1."""
     data = wire.headers_frame(1, wire.literals((b":status", value)))
@@ -1449,6 +1537,7 @@ def test_a_status_that_is_none(value: bytes) -> None:
     assert faulted(pair(), data, wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.rfc("9113-8.3-4")
 def test_a_status_after_a_field() -> None:
     """§8.3: "All pseudo-header fields MUST appear in a field block before all regular field lines"."""
     data = wire.headers_frame(1, wire.literals((b"x", b"y"), (b":status", b"200")))
@@ -1457,6 +1546,7 @@ def test_a_status_after_a_field() -> None:
 
 
 @pytest.mark.parametrize("status", [b"200", b"100"])
+@pytest.mark.rfc("9113-8.1-5")
 def test_a_status_in_trailers(status: bytes) -> None:
     """§8.1: "Trailers MUST NOT include pseudo-header fields"."""
     conn, _, _ = http2.receive(pair(), wire.headers_frame(1, OK), 0.5)
@@ -1466,6 +1556,7 @@ def test_a_status_in_trailers(status: bytes) -> None:
     assert faulted(conn, data, wire.PROTOCOL_ERROR, f"{message} (RFC 9113 §8.1)") == []
 
 
+@pytest.mark.rfc("9113-8.1.1-3", "9113-8.1.1-4")
 def test_a_malformed_response_in_the_middle_of_an_upload() -> None:
     """§8.1.1: a stream error; the content that waits is dropped with it."""
     conn = upload(start()[0], b"x" * 100_000)

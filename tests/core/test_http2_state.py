@@ -312,6 +312,7 @@ def test_a_leaf_that_became_empty_is_used_again_in_the_same_call() -> None:
     assert live(conn) == [5]
 
 
+@pytest.mark.rfc("9113-5.1.1-4")
 def test_the_last_stream_id_is_used_and_none_after_it() -> None:
     """RFC 9113 §5.1.1: "Stream identifiers cannot be reused"."""
     conn = altered(start()[0], next_ref=LAST - 2)
@@ -334,6 +335,7 @@ def test_the_last_stream_id_is_used_and_none_after_it() -> None:
 # Limits on streams
 
 
+@pytest.mark.rfc("9113-5.1.2-1")
 def test_capacity_is_the_limit_less_the_slots_in_use() -> None:
     """RFC 9113 §5.1.2: "Endpoints MUST NOT exceed the limit set by their peer"."""
     conn, _ = start((wire.MAX_CONCURRENT_STREAMS, 3))
@@ -345,6 +347,7 @@ def test_capacity_is_the_limit_less_the_slots_in_use() -> None:
         http2.request(conn, "GET", "/", (), None, 0.0)
 
 
+@pytest.mark.rfc("9113-5.1.2-1", "9113-6.5.2-5")
 def test_the_limit_goes_down_to_none_and_up_again() -> None:
     """RFC 9113 §5.1.2: an endpoint that lowers it below the open streams "can either close streams … or allow" them."""
     conn, peer = start((wire.MAX_CONCURRENT_STREAMS, 1000), settings=MANY)
@@ -365,6 +368,7 @@ def test_the_limit_goes_down_to_none_and_up_again() -> None:
     assert http2.capacity(conn) == 1000
 
 
+@pytest.mark.rfc("9113-5.1.2-1", "9113-6.5.3-1")
 def test_a_limit_below_the_streams_in_flight_frees_no_slot_until_enough_have_ended() -> None:
     """Fault C1: the limit is a number compared at open time."""
     conn = get(start()[0], 0.0, 3)
@@ -472,6 +476,7 @@ def test_a_frame_between_head_and_reset_is_life_enough() -> None:
     assert slots(conn) == (1, [], [5])
 
 
+@pytest.mark.rfc("9113-6.7-1")
 def test_an_answered_ping_tells_its_time_and_the_next_is_another() -> None:
     """RFC 9113 §6.7: the ACK has "an identical frame payload"."""
     conn = http2.cancel(get(start()[0], 1.0), 1, 2.0)[0]
@@ -626,6 +631,7 @@ def test_an_unsent_reset_in_silence_becomes_unconfirmed_when_it_leaves() -> None
     assert http2.next_timeout(conn) == 11.0
 
 
+@pytest.mark.rfc("9113-5.1-8", "9113-6.4-2", "9113-6.9-5")
 def test_late_frames_for_an_unsent_stream_are_ignored_and_its_data_credited() -> None:
     """RFC 9113 §5.1: what comes after our reset is processed minimally; here the reset has not even left."""
     conn, peer = crowd(501)
@@ -638,6 +644,7 @@ def test_late_frames_for_an_unsent_stream_are_ignored_and_its_data_credited() ->
 
 
 @pytest.mark.parametrize("ending", [wire.rst_stream(1001, wire.NO_ERROR), wire.headers_frame(1001, b"\x88", end=True)])
+@pytest.mark.rfc("9113-5.1-7", "9113-6.4-1")
 def test_nothing_is_sent_on_an_unsent_stream_that_the_peer_has_closed(ending: bytes) -> None:
     """RFC 9113 §5.1: "An endpoint MUST NOT send frames other than PRIORITY on a closed stream"; fault A17."""
     conn, _ = crowd(501)
@@ -666,6 +673,7 @@ def test_a_stream_whose_content_is_open_is_reset_however_often_the_peer_ends_it(
 # GOAWAY
 
 
+@pytest.mark.rfc("9113-6.8-2", "9113-8.7-1")
 def test_goaway_ends_what_the_peer_will_not_act_on_and_nothing_else() -> None:
     """RFC 9113 §6.8: streams above the last id "can be retried"; the others "might" have been acted on and go on."""
     conn = get(start()[0], 0.0, 3)
@@ -683,6 +691,7 @@ def test_goaway_ends_what_the_peer_will_not_act_on_and_nothing_else() -> None:
     assert (conn.status, conn.live) == (DRAINING, 0)
 
 
+@pytest.mark.rfc("9113-6.8-1")
 def test_no_new_request_after_goaway() -> None:
     """RFC 9113 §6.8: "Receivers of a GOAWAY frame MUST NOT open additional streams on the connection"."""
     conn, _, _ = http2.receive(start()[0], wire.goaway(LAST), 1.0)
@@ -697,6 +706,7 @@ def test_goaway_that_acted_on_nothing() -> None:
     assert (conn.status, conn.live) == (DRAINING, 0)
 
 
+@pytest.mark.rfc("9113-4.1-6")
 def test_the_reserved_bit_of_the_last_id_is_ignored() -> None:
     """RFC 9113 §6.8, §4.1."""
     _, _, events = http2.receive(start()[0], wire.goaway(2**31 + 5), 1.0)
@@ -722,6 +732,7 @@ def test_the_last_id_may_not_rise() -> None:
     assert events[-1] == ConnectionClosed(Failure("RemoteProtocolError", 1, message))
 
 
+@pytest.mark.rfc("9113-6.8-2")
 def test_an_upload_goes_on_after_goaway() -> None:
     """RFC 9113 §6.8: frames for streams up to the last id are still due; "WINDOW_UPDATE" among them."""
     conn, peer = start((wire.INITIAL_WINDOW_SIZE, 3))
@@ -755,6 +766,7 @@ def ended(conn: HTTP2Connection, events: list[Event]) -> Failure | None:
 
 
 @in_every_state
+@pytest.mark.rfc("9113-5.4.1-3", "9113-6.8-3")
 def test_each_state_can_be_closed_by_us(name: str) -> None:
     """RFC 9113 §6.8: GOAWAY, with the highest id of a stream that the peer opened: none."""
     before = STATES[name]()
@@ -771,6 +783,7 @@ def test_each_state_can_be_closed_by_us(name: str) -> None:
 
 
 @in_every_state
+@pytest.mark.rfc("9113-5.4.3-1", "9113-8.7-3")
 def test_each_state_can_lose_its_transport(name: str) -> None:
     before = STATES[name]()
     conn, events = http2.closed(before, 9.0)
@@ -783,6 +796,7 @@ def test_each_state_can_lose_its_transport(name: str) -> None:
 
 
 @in_every_state
+@pytest.mark.rfc("9113-5.4.1-1", "9113-5.4.1-2")
 def test_each_state_can_end_in_a_connection_error(name: str) -> None:
     """RFC 9113 §5.4.1: "An endpoint that encounters a connection error SHOULD first send a GOAWAY frame"."""
     before = STATES[name]()
@@ -854,6 +868,7 @@ def test_what_left_is_not_called_unprocessed_after_two_gibibytes(how: str) -> No
     assert [event.failure.unprocessed for event in events if isinstance(event, RequestFailed)] == [False]
 
 
+@pytest.mark.rfc("9113-5.4.1-2")
 def test_one_end_only() -> None:
     """DESIGN §3, law 3."""
     conn, _, events = http2.close(waiting(), 2.0)

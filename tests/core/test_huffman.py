@@ -40,6 +40,7 @@ def fails(data: bytes) -> None:
     assert "at most 7" in caught.value.reason
 
 
+@pytest.mark.rfc("7541-5.2-1")
 def test_codes_are_those_of_appendix_b() -> None:
     assert list(huffman.LENGTHS) == list(REQUEST_CODES_LENGTH)
     assert list(huffman.CODES) == list(REQUEST_CODES)
@@ -112,6 +113,7 @@ def test_any_octets_are_judged_alike(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("padding", range(8))
+@pytest.mark.rfc("7541-5.2-2")
 def test_padding_of_each_length(padding: int) -> None:
     """§5.2: the most significant bits of EOS, fewer than eight of them."""
     text = next(b"a" * count for count in range(1, 9) if -5 * count % 8 == padding)
@@ -121,6 +123,7 @@ def test_padding_of_each_length(padding: int) -> None:
 
 
 @pytest.mark.parametrize("padding", range(1, 8))
+@pytest.mark.rfc("7541-5.2-3")
 def test_padding_with_a_zero_in_it(padding: int) -> None:
     """§5.2: "A padding not corresponding to the most significant bits of the code for the EOS symbol MUST be treated as
     a decoding error"."""
@@ -135,6 +138,7 @@ def test_padding_with_a_zero_in_it(padding: int) -> None:
 
 
 @pytest.mark.parametrize("padding", range(8))
+@pytest.mark.rfc("7541-5.2-2")
 def test_padding_of_eight_bits_or_more(padding: int) -> None:
     """§5.2: "A padding strictly longer than 7 bits MUST be treated as a decoding error"."""
     text = next(b"a" * count for count in range(1, 9) if -5 * count % 8 == padding)
@@ -145,6 +149,7 @@ def test_padding_of_eight_bits_or_more(padding: int) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"a", b"ab", b"abc", b"abcdefgh"])
 @pytest.mark.parametrize("after", ["", "11", "1111111", bits(b"a"), bits(b"abc"), EOS])
+@pytest.mark.rfc("7541-5.2-4")
 def test_eos_inside_a_string(text: bytes, after: str) -> None:
     """§5.2: "A Huffman-encoded string literal containing the EOS symbol MUST be treated as a decoding error"."""
     row = bits(text) + EOS + after

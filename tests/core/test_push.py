@@ -40,6 +40,7 @@ def ended(conn: HTTP2Connection, data: bytes) -> tuple[int, str]:
     return last.failure.code, last.failure.message
 
 
+@pytest.mark.rfc("9113-8.4.2-3")
 def test_a_push_and_its_response() -> None:
     conn, out, events = http2.receive(pushed(), wire.push_promise(1, 2, PROMISE), 1.0)
     assert (out, events) == (b"", [PROMISED])
@@ -56,6 +57,7 @@ def test_a_push_and_its_response() -> None:
     assert out == wire.goaway(2), "the last stream of theirs that we took"
 
 
+@pytest.mark.rfc("9113-6.6-1")
 def test_a_promise_in_pieces() -> None:
     data = wire.frame(wire.PUSH_PROMISE, 0, 1, b"\0\0\0\2" + PROMISE[:10]) + wire.continuation(1, PROMISE[10:])
     assert http2.receive(pushed(), data, 0.0)[2] == [PROMISED]
@@ -63,6 +65,7 @@ def test_a_promise_in_pieces() -> None:
     assert http2.receive(pushed(), padded, 0.0)[2] == [PROMISED]
 
 
+@pytest.mark.rfc("9113-6.5.2-2", "9113-6.6-3")
 def test_push_is_off_unless_it_is_asked_for() -> None:
     """§8.4: with ENABLE_PUSH=0 "MUST treat the receipt of a PUSH_PROMISE frame as a connection error"."""
     assert ended(get(start()[0]), wire.push_promise(1, 2, PROMISE))[0] == wire.PROTOCOL_ERROR
@@ -85,6 +88,7 @@ def test_push_is_off_unless_it_is_asked_for() -> None:
         (wire.headers_frame(2, OK), wire.PROTOCOL_ERROR, "which is idle"),
     ],
 )
+@pytest.mark.rfc("9113-6.6-2", "9113-6.6-4", "9113-6.6-6")
 def test_promises_that_end_the_connection(frame: bytes, code: int, words: str) -> None:
     """§5.1, §5.1.1, §6.6."""
     seen, message = ended(pushed(), frame)
@@ -121,6 +125,7 @@ def block(**changes: bytes | None) -> bytes:
         OK,
     ],
 )
+@pytest.mark.rfc("9113-8.4-1", "9113-8.4-2", "9113-8.4.1-1")
 def test_a_malformed_promise_is_a_stream_error(promise: bytes) -> None:
     """§8.4.1: what is not safe, not cacheable, has content, or is for another origin: PROTOCOL_ERROR on the promised stream."""
     parts = wire.cuts(promise, 16_000)
@@ -141,6 +146,7 @@ def test_a_section_above_our_limit_is_refused() -> None:
     assert (out, events) == (wire.rst_stream(2, wire.PROTOCOL_ERROR), [])
 
 
+@pytest.mark.rfc("9113-5.1.2-2")
 def test_both_sides_of_the_limit() -> None:
     """§5.1.2: reserved streams do not count for the peer, so the limit is kept at the promise; the next one is refused."""
     data = b"".join([wire.push_promise(1, number, PROMISE) for number in (2, 4, 6)])
@@ -152,6 +158,7 @@ def test_both_sides_of_the_limit() -> None:
     assert conn.control.pushes == (4, 8)
 
 
+@pytest.mark.rfc("9113-6.6-5", "9113-5.1-9")
 def test_promises_on_a_stream_that_we_reset_are_refused_and_the_tables_stay_in_step() -> None:
     """§6.6: it "might have been created before the RST_STREAM frame is received"; fault C11."""
     conn, _, _ = http2.cancel(pushed(), 1, 0.0)

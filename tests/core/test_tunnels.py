@@ -88,6 +88,7 @@ def tunnel(*, end: bool = False) -> tuple[Client, int]:
     return client, ref
 
 
+@pytest.mark.rfc("9113-8.5-1")
 def test_connect_has_neither_scheme_nor_path() -> None:
     """§8.5: "The ":scheme" and ":path" pseudo-header fields MUST be omitted"; END_STREAM is not set."""
     client = Client("h2")
@@ -97,6 +98,7 @@ def test_connect_has_neither_scheme_nor_path() -> None:
     assert not client.peer.requests[ref].ended
 
 
+@pytest.mark.rfc("9110-9.3.6-3")
 def test_what_goes_through_the_tunnel_waits_until_it_is_made() -> None:
     client = Client("h2")
     ref = client.request("CONNECT", "b.test:22", end=False)
@@ -112,6 +114,7 @@ def test_what_goes_through_the_tunnel_waits_until_it_is_made() -> None:
     assert core.snapshot(client.conn, 0.0).requests[0].waits_for == "either end of the tunnel"
 
 
+@pytest.mark.rfc("9110-9.3.6-2")
 def test_a_tunnel_carries_bytes_both_ways_and_ignores_content_length() -> None:
     """RFC 9110 §9.3.6: "A client MUST ignore any Content-Length or Transfer-Encoding header fields"."""
     client = Client("h2")
@@ -158,6 +161,7 @@ def test_the_peers_end_drops_what_did_not_fit() -> None:
     assert client.take() == wire.rst_stream(ref, wire.CANCEL)
 
 
+@pytest.mark.rfc("9110-9.3.6-4")
 def test_a_tunnel_that_is_refused_is_a_response_like_others() -> None:
     client = Client("h2")
     ref = client.request("CONNECT", "b.test:22", end=False)
@@ -172,6 +176,7 @@ def test_a_tunnel_that_is_refused_is_a_response_like_others() -> None:
 
 
 @pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.rfc("9113-8.5-4")
 def test_headers_in_a_tunnel_are_a_stream_error(ended: bool) -> None:
     """§8.5: "Frame types other than DATA or stream management frames MUST be treated as a stream error"."""
     client, ref = tunnel()
@@ -214,6 +219,7 @@ def test_an_interim_response_makes_no_tunnel(interim: bytes) -> None:
         ("b.test:22", ((b"host", b"c.test:22"),), None, "is not the target"),
     ],
 )
+@pytest.mark.rfc("9110-9.3.6-1", "9110-9.3.6-3", "9112-3.2.3-1")
 def test_what_connect_may_not_be(protocol: str, target: str, fields: Fields, content: bytes | None, match: str) -> None:
     client = Client(protocol)
     before = client.conn
@@ -223,6 +229,7 @@ def test_what_connect_may_not_be(protocol: str, target: str, fields: Fields, con
 
 
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+@pytest.mark.rfc("9113-8.5-3")
 def test_a_tunnel_has_no_trailers(protocol: str) -> None:
     client = Client(protocol)
     ref = client.request("CONNECT", "[::1]:22", end=False)
@@ -233,6 +240,7 @@ def test_a_tunnel_has_no_trailers(protocol: str) -> None:
 # Extended CONNECT (RFC 8441)
 
 
+@pytest.mark.rfc("8441-4-1", "8441-4-2")
 def test_extended_connect() -> None:
     """RFC 8441 §4: ":scheme" and ":path" stand, ":protocol" too, and ":authority" is the origin."""
     client = Client("h2", (8, 1))
@@ -245,6 +253,7 @@ def test_extended_connect() -> None:
 
 
 @pytest.mark.parametrize("announced", [(), ((8, 0),)])
+@pytest.mark.rfc("8441-3-3")
 def test_extended_connect_needs_the_peers_word(announced: tuple[wire.Setting, ...]) -> None:
     """RFC 8441 §3: without ENABLE_CONNECT_PROTOCOL=1 a client must not send it."""
     client = Client("h2", *announced)
@@ -265,6 +274,7 @@ def test_what_extended_connect_may_not_be() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 0), (0, 2), (1, 2)])
+@pytest.mark.rfc("8441-3-1", "8441-3-2")
 def test_a_change_of_enable_connect_protocol(first: int, second: int) -> None:
     """RFC 8441 §3: the value is 0 or 1; "A sender MUST NOT send … 0 after previously sending a value of 1"."""
     client = Client("h2")
@@ -284,6 +294,7 @@ def test_enable_connect_protocol_may_be_said_again() -> None:
 # CONNECT and other protocols over HTTP/1.1
 
 
+@pytest.mark.rfc("9112-3.2.3-1", "9112-6.3-2")
 def test_connect_over_http1() -> None:
     """RFC 9112 §3.2.3: authority-form; RFC 9110 §9.3.6: any 2xx makes the tunnel, framing fields are ignored."""
     client = Client("http/1.1")
@@ -327,6 +338,7 @@ def test_a_refused_tunnel_over_http1_leaves_the_connection(whole: bool) -> None:
     assert (client.take(), core.capacity(client.conn)) == (b"", 1)
 
 
+@pytest.mark.rfc("9110-7.8-2")
 def test_an_upgrade_and_the_bytes_that_followed() -> None:
     """RFC 9110 §7.8: after 101 the connection speaks the other protocol; fault G3: what came with it is not lost."""
     client = Client("http/1.1")
@@ -339,6 +351,7 @@ def test_an_upgrade_and_the_bytes_that_followed() -> None:
     assert client.take() == b"\x81\x01a"
 
 
+@pytest.mark.rfc("9110-7.8-2")
 def test_content_of_an_upgrade_goes_before_the_other_protocol() -> None:
     """RFC 9110 §7.8: the upgraded protocol begins after the request is sent completely."""
     client = Client("http/1.1", settings=core.Settings(output_budget=1))
@@ -396,6 +409,7 @@ def whole(protocol: str, ref: int, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+@pytest.mark.rfc("9110-10.1.1-2")
 def test_content_waits_for_100(protocol: str) -> None:
     client, ref = expecting(protocol)
     assert client.receive(interim(protocol, ref, 103)) == [InterimReceived(ref, 103, ())]
@@ -407,6 +421,7 @@ def test_content_waits_for_100(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+@pytest.mark.rfc("9110-10.1.1-3")
 def test_content_does_not_wait_forever(protocol: str) -> None:
     """ "A client that sends a 100-continue expectation is not required to wait for any specific length of time"."""
     client, ref = expecting(protocol, clocks=core.Clocks(expect=2.0))
@@ -467,6 +482,7 @@ def test_more_content_after_a_refusal_over_http1_is_dropped() -> None:
 
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
 @pytest.mark.parametrize("content", [None, b""])
+@pytest.mark.rfc("9110-10.1.1-1")
 def test_an_expectation_without_content(protocol: str, content: bytes | None) -> None:
     """ "A client MUST NOT generate a 100-continue expectation in a request that does not include content"."""
     with pytest.raises(LocalProtocolError, match="without content"):

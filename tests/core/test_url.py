@@ -87,11 +87,13 @@ def test_parts_are_those_that_the_standard_library_sees(
         ("http://xn--bcher-kva.example/", Origin("http", "xn--bcher-kva.example", 80), "/"),
     ],
 )
+@pytest.mark.rfc("9112-3.2.1-2", "9113-8.3.1-4")
 def test_examples(text: str, origin: Origin, target: str) -> None:
     url = parse_url(text)
     assert (url.origin, url.target) == (origin, target)
 
 
+@pytest.mark.rfc("9112-3.2.1-1", "9112-3.2-3")
 def test_fragment_and_userinfo_stay_out_of_the_target() -> None:
     """RFC 9110 §7.1: the fragment is for the client; §4.2.4: userinfo is not part of the target."""
     url = parse_url("https://me:pass@a/b?c#d")

@@ -1,4 +1,4 @@
-"""`Connection` against nginx, nghttpd, Apache and Node.js: HTTP/1.1, h2 over TLS with a private CA, and h2c."""
+"""`Connection` against real servers: HTTP/1.1, h2 over TLS with a private CA, and h2c."""
 
 import hashlib
 import json
@@ -9,49 +9,31 @@ import pytest
 import calamint
 from calamint import core
 from tests import servers
+from tests.net.live import FULL, Way, settle, ways
 
 pytestmark = pytest.mark.server
 
-# server, key of its url, protocol that we ask for
-WAYS = [
-    (name, key, protocol)
-    for name in ("nginx", "apache", "node")
-    for key, protocol in (("http1", "http/1.1"), ("https", "http/1.1"), ("https", "h2"), ("h2c", "h2"))
-] + [("nghttpd", "https", "h2"), ("nghttpd", "h2c", "h2")]
-ECHO = [way for way in WAYS if way[0] != "nghttpd"]
-HTTP2 = [way for way in WAYS if way[2] == "h2"]
+WAYS = ways([*FULL, "nghttpd"])
+ECHO = ways(FULL)
+HTTP2 = ways([*FULL, "nghttpd"], "h2")
+# 100 MiB take about a second: mostly over TLS, and not through HTTP/2 in Python.
+LARGE = [
+    *[(name, "https", "h2") for name in ("nginx", "apache", "node", "h2o", "haproxy")],
+    *[(name, "https", "http/1.1") for name in ("apache", "h2o")],
+    *[(name, "http1", "http/1.1") for name in ("nginx", "node", "hypercorn")],
+]
 PIECE = 256 * 1024
 
 
-def dial(server: servers.Server, key: str, protocol: str) -> calamint.Connection:
-    """A connection to a server, of the protocol asked for."""
-    verify = str(server.ca_file) if key == "https" else True
-    return calamint.connect(
-        server.urls[key].replace("127.0.0.1", "localhost"),
-        http1=protocol != "h2",
-        http2=protocol == "h2",
-        verify=verify,
-    )
-
-
 @pytest.fixture
-def connection(request: pytest.FixtureRequest) -> Iterator[calamint.Connection]:
+def connection(way: Way) -> Iterator[calamint.Connection]:
     """The connection of a parametrised way."""
-    name, key, protocol = request.param
-    with dial(request.getfixturevalue(name), key, protocol) as conn:
-        assert conn.protocol == protocol
+    with way.dial() as conn:
+        assert conn.protocol == way.protocol
         yield conn
 
 
-def settle(conn: calamint.Connection) -> core.Snapshot:
-    """The snapshot after all requests are over: no slot is taken, and nothing waits."""
-    snapshot = conn.snapshot()
-    assert snapshot.requests == snapshot.unsent == snapshot.unconfirmed == ()
-    assert snapshot.unflushed == 0
-    return snapshot
-
-
-@pytest.mark.parametrize("connection", WAYS, indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", WAYS, indirect=True, ids="-".join)
 def test_get(connection: calamint.Connection) -> None:
     """A small response, and another on the same connection."""
     for _ in range(2):
@@ -61,7 +43,7 @@ def test_get(connection: calamint.Connection) -> None:
     settle(connection)
 
 
-@pytest.mark.parametrize("connection", WAYS, indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", WAYS, indirect=True, ids="-".join)
 def test_head(connection: calamint.Connection) -> None:
     """A HEAD's length is not waited for (RFC 9110 §9.3.2)."""
     response = connection.response(connection.request("HEAD", "/small"))
@@ -69,7 +51,7 @@ def test_head(connection: calamint.Connection) -> None:
     assert connection.response(connection.request("GET", "/small")).content == servers.SMALL
 
 
-@pytest.mark.parametrize("connection", ECHO, indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", ECHO, indirect=True, ids="-".join)
 @pytest.mark.parametrize("status", [204, 304])
 def test_no_content(connection: calamint.Connection, status: int) -> None:
     """204 and 304 have no content, and the next response is found (RFC 9112 §6.3)."""
@@ -78,7 +60,7 @@ def test_no_content(connection: calamint.Connection, status: int) -> None:
     assert connection.response(connection.request("GET", "/small")).content == servers.SMALL
 
 
-@pytest.mark.parametrize("connection", ECHO, indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", ECHO, indirect=True, ids="-".join)
 def test_post(connection: calamint.Connection) -> None:
     """Content goes out whole, and comes back."""
     content = bytes(range(256)) * 100
@@ -87,7 +69,7 @@ def test_post(connection: calamint.Connection) -> None:
     assert response.get("x-sha256") == hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.parametrize("connection", ECHO, indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", ECHO, indirect=True, ids="-".join)
 def test_post_in_pieces(connection: calamint.Connection) -> None:
     """Content of unknown length: chunked on HTTP/1.1 (RFC 9112 §7.1), DATA on HTTP/2."""
     ref = connection.request("POST", "/upload", end=False)
@@ -99,7 +81,7 @@ def test_post_in_pieces(connection: calamint.Connection) -> None:
     settle(connection)
 
 
-@pytest.mark.parametrize("connection", ECHO, indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", ECHO, indirect=True, ids="-".join)
 def test_chunked(connection: calamint.Connection) -> None:
     """A response without a length."""
     response = connection.response(connection.request("GET", "/chunked"))
@@ -108,7 +90,7 @@ def test_chunked(connection: calamint.Connection) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("connection", WAYS, indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", [*LARGE, ("nghttpd", "https", "h2")], indirect=True, ids="-".join)
 def test_large_download(connection: calamint.Connection) -> None:
     """100 MiB, as they come."""
     connection.request("GET", "/large")
@@ -125,7 +107,7 @@ def test_large_download(connection: calamint.Connection) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("connection", ECHO, indirect=True, ids="-".join)
+@pytest.mark.parametrize("way", LARGE, indirect=True, ids="-".join)
 def test_large_upload(connection: calamint.Connection) -> None:
     """100 MiB in pieces; no more of them wait in the value than its budget and the peer's windows allow."""
     digest = hashlib.sha256()
@@ -139,7 +121,9 @@ def test_large_upload(connection: calamint.Connection) -> None:
     settle(connection)
 
 
-@pytest.mark.parametrize("connection", HTTP2, indirect=True, ids="-".join)
+@pytest.mark.parametrize(
+    "way", [way for way in HTTP2 if way[:2] != ("hypercorn", "https")], indirect=True, ids="-".join
+)
 def test_many_at_once(connection: calamint.Connection) -> None:
     """100 streams on one connection, in ten rounds."""
     for _ in range(10):
@@ -153,7 +137,7 @@ def test_many_at_once(connection: calamint.Connection) -> None:
 
 def test_more_than_the_server_allows(node: servers.Server) -> None:
     """A request above the limit is refused here, before a byte leaves, and the value is as it was."""
-    with dial(node, "h2c", "h2") as connection:
+    with Way(node, "h2c", "h2").dial() as connection:
         for _ in range(100):
             connection.request("GET", "/never")
         before = connection.value
@@ -164,7 +148,7 @@ def test_more_than_the_server_allows(node: servers.Server) -> None:
 
 def test_deadline_frees_the_slot(node: servers.Server) -> None:
     """A request that is never answered ends at its deadline; its stream is reset, and its siblings go on."""
-    with dial(node, "h2c", "h2") as connection:
+    with Way(node, "h2c", "h2").dial() as connection:
         lost = connection.request("GET", "/never", timeout=0.2)
         slow = connection.request("GET", "/slow?ms=400")
         with pytest.raises(calamint.DeadlineExceeded, match=r"total=0.2\)"):
@@ -176,7 +160,7 @@ def test_deadline_frees_the_slot(node: servers.Server) -> None:
 
 def test_cancel(node: servers.Server) -> None:
     """A download that is given up is reset, and what still comes of it is dropped."""
-    with dial(node, "h2c", "h2") as connection:
+    with Way(node, "h2c", "h2").dial() as connection:
         ref = connection.request("GET", "/large")
         while not any(isinstance(event, core.DataReceived) for event in connection.receive()):
             pass
@@ -189,7 +173,7 @@ def test_cancel(node: servers.Server) -> None:
 
 def test_until_close(node: servers.Server) -> None:
     """A response that ends with the connection (RFC 9112 §6.3)."""
-    with dial(node, "http1", "http/1.1") as connection:
+    with Way(node, "http1", "http/1.1").dial() as connection:
         response = connection.response(connection.request("GET", "/until-close"))
         assert response.status == 200
         assert response.content

@@ -452,6 +452,7 @@ def test_the_peer_resets_the_connection(protocol: str) -> None:
         ("http/1.1", b"SSH-2.0-OpenSSH\r\n", "not with HTTP/1."),
     ],
 )
+@pytest.mark.rfc("9113-5.4.1-2")
 def test_a_server_that_speaks_something_else(protocol: str, said: bytes, words: str) -> None:
     def handle(sock: socket.socket) -> None:
         sock.recv(65_536)
@@ -597,6 +598,7 @@ def test_an_early_answer_ends_the_upload_on_http2() -> None:
 
 @pytest.mark.parametrize("framing", ["content-length: 8\r\n", "transfer-encoding: chunked\r\n"])
 @pytest.mark.parametrize("given", ["at once", "in pieces"])
+@pytest.mark.rfc("9112-9.5-3")
 def test_an_early_answer_and_a_reset_on_http1(given: str, framing: str) -> None:
     """The server answers before it has read the content, and closes: its kernel sends RST, and our writes fail. What it
     said before is read all the same."""
@@ -621,6 +623,7 @@ def test_an_early_answer_and_a_reset_on_http1(given: str, framing: str) -> None:
         assert connection.is_closed
 
 
+@pytest.mark.rfc("9112-8-4")
 def test_content_that_only_the_end_completes_is_not_complete_after_a_reset() -> None:
     def handle(sock: socket.socket) -> None:
         read_head(sock)

@@ -335,6 +335,7 @@ def test_a_name_that_no_certificate_has(private_ca: PrivateCa) -> None:
         ((), {}, "http/1.1"),  # a server that knows no ALPN
     ],
 )
+@pytest.mark.rfc("9113-3.2-1", "9113-3.2-2", "9113-3.3-1", "9112-9.7-1")
 def test_alpn(private_ca: PrivateCa, offered: tuple[str, ...], options: dict[str, bool], protocol: str) -> None:
     with ScriptedPeer(tls=server_context(private_ca), alpn=offered) as peer:
         with calamint.connect(peer.url, verify=str(private_ca.ca_file), **options) as connection:  # type: ignore[arg-type]
@@ -344,6 +345,7 @@ def test_alpn(private_ca: PrivateCa, offered: tuple[str, ...], options: dict[str
 
 
 @pytest.mark.parametrize("offered", [(), ("http/1.1",)])
+@pytest.mark.rfc("9113-3.3-1")
 def test_a_server_that_does_not_speak_what_was_asked_for(private_ca: PrivateCa, offered: tuple[str, ...]) -> None:
     context = server_context(private_ca, alpn=offered)
     with ThreadServer(no_answer, context) as server:
@@ -381,6 +383,7 @@ def test_over_a_socket_that_is_there(private_ca: PrivateCa) -> None:
 
 
 @pytest.mark.parametrize("polite", [True, False])
+@pytest.mark.rfc("9112-8-4", "9112-9.8-2")
 def test_only_close_notify_completes_a_response_that_ends_with_the_connection(
     private_ca: PrivateCa, polite: bool
 ) -> None:
@@ -408,6 +411,7 @@ def test_only_close_notify_completes_a_response_that_ends_with_the_connection(
             assert connection.is_closed
 
 
+@pytest.mark.rfc("9112-9.8-3")
 def test_we_say_close_notify(private_ca: PrivateCa) -> None:
     ends: list[bytes] = []
 

@@ -1,7 +1,7 @@
 """Fixtures: the real servers, one of each per test session, and what they serve (``conftest.py`` shows them).
 
-``nginx``, ``nghttpd``, ``apache`` and ``node`` yield a ``servers.Server``; a server whose program is missing is a
-skip that says which package has it, and a failure where the environment says ``CI=true``.
+Those that are named like a server yield a ``servers.Server``; a server whose program is missing is a skip that says
+which package has it, and a failure where the environment says ``CI=true``.
 """
 
 import os
@@ -74,3 +74,27 @@ def nghttpd(
 ) -> Iterator[servers.Server]:
     """nghttpd: HTTP/2 only, static files and echoed uploads."""
     yield from run(servers.nghttpd(tmp_path_factory.mktemp("nghttpd"), large_file.parent, private_ca))
+
+
+@pytest.fixture(scope="session")
+def h2o(
+    tmp_path_factory: pytest.TempPathFactory, large_file: Path, private_ca: servers.PrivateCa, node: servers.Server
+) -> Iterator[servers.Server]:
+    """h2o, with node behind it for the routes that need a program."""
+    yield from run(servers.h2o(tmp_path_factory.mktemp("h2o"), large_file.parent, private_ca, node))
+
+
+@pytest.fixture(scope="session")
+def haproxy(
+    tmp_path_factory: pytest.TempPathFactory, private_ca: servers.PrivateCa, node: servers.Server
+) -> Iterator[servers.Server]:
+    """HAProxy, with node behind it for every route."""
+    yield from run(servers.haproxy(tmp_path_factory.mktemp("haproxy"), private_ca, node))
+
+
+@pytest.fixture(scope="session")
+def hypercorn(
+    tmp_path_factory: pytest.TempPathFactory, large_file: Path, private_ca: servers.PrivateCa
+) -> Iterator[servers.Server]:
+    """hypercorn: every route, by an ASGI application."""
+    yield from run(servers.hypercorn(tmp_path_factory.mktemp("hypercorn"), large_file.parent, private_ca))

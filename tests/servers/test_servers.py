@@ -28,7 +28,7 @@ TIMEOUT = 30.0
 WINDOW = 2**24
 # Ways to reach a server: the key in its urls, and what ALPN is to choose.
 WAYS = {"http1": ("http1", None), "h1-tls": ("https", "http/1.1"), "h2-tls": ("https", "h2"), "h2c": ("h2c", None)}
-OFFERED = [(name, way) for name in ("nginx", "apache", "node") for way in WAYS]
+OFFERED = [(name, way) for name in ("nginx", "apache", "node", "h2o", "haproxy", "hypercorn") for way in WAYS]
 OFFERED += [("nghttpd", "h2-tls"), ("nghttpd", "h2c")]
 PROGRAMMED = [pair for pair in OFFERED if pair[0] != "nghttpd"]
 BODY = bytes(range(256)) * 1024  # more than the default flow-control windows
@@ -146,7 +146,7 @@ def test_files(target: Target) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", OFFERED, indirect=True)
+@pytest.mark.parametrize("target", [pair for pair in OFFERED if pair[1] == "http1"], indirect=True)
 def test_large(target: Target) -> None:
     answer = target.fetch("/large")
     assert (answer.status, len(answer.body), answer.sha256) == (200, LARGE_SIZE, large_sha256())
@@ -216,7 +216,7 @@ def test_nginx_unix_socket(nginx: Server) -> None:
 
 
 @pytest.mark.parametrize("only", ["h2", "http/1.1"])
-@pytest.mark.parametrize("name", ["nginx", "apache", "node", "nghttpd"])
+@pytest.mark.parametrize("name", ["nginx", "apache", "node", "nghttpd", "h2o", "haproxy", "hypercorn"])
 def test_alpn(request: pytest.FixtureRequest, private_ca: PrivateCa, name: str, only: str) -> None:
     server: Server = request.getfixturevalue(name)
     url = urlsplit(server.urls["https"])

@@ -93,8 +93,16 @@ class RequestHead(Value):
     """A request's head: what stands before and after its target, the content-length that it declares or -1, whether its
     content is chunked, whether the connection ends with it, whether it expects 100 or asks for another protocol."""
 
-    __slots__ = ("before", "after", "length", "chunked", "closes", "expects", "upgrades")
-    __match_args__: ClassVar[tuple[str, ...]] = __slots__
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "before",
+        "after",
+        "length",
+        "chunked",
+        "closes",
+        "expects",
+        "upgrades",
+    )
+    __slots__ = __match_args__
 
     def __init__(
         self, before: bytes, after: bytes, length: int, chunked: bool, closes: bool, expects: bool, upgrades: bool

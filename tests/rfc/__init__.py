@@ -1,0 +1,1 @@
+"""What the RFCs ask of a client, and the tests that hold it: `python -m tests.rfc` prints both."""
