@@ -6,8 +6,8 @@ A pure object without I/O: `receive(data, now)`, `tick(now)`, `next_timeout()`, 
 from random import Random
 
 from tests.world import model_frames as f
-from tests.world.model_ledger import Ledger, Stream
-from tests.world.plans import Habits, Plan, draw_plan, pattern
+from tests.world.model_ledger import Ledger
+from tests.world.plans import Habits, Plan, Stream, draw_plan, pattern
 
 _NO_CONTENT = (204, 304)
 _BAD_HEADS: tuple[tuple[str, f.Fields], ...] = (

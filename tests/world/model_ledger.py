@@ -10,59 +10,12 @@ from random import Random
 from hpack import Decoder, Encoder, HPACKError
 
 from tests.world import model_frames as f
-from tests.world.plans import INFINITY, Habits, Served, pattern, request_key
+from tests.world.plans import INFINITY, Habits, Served, Stream, pattern, request_key
 
 _HOP = {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 _LENGTHS = {f.PRIORITY: 5, f.RST_STREAM: 4, f.PING: 8, f.WINDOW_UPDATE: 4}
 _ON_STREAM = {f.DATA, f.HEADERS, f.PRIORITY, f.RST_STREAM, f.CONTINUATION}
 _ON_CONNECTION = {f.SETTINGS, f.PING, f.GOAWAY, f.PRIORITY_UPDATE}
-
-
-class Stream:
-    """One stream, as the server knows it."""
-
-    __slots__ = (
-        "actions",
-        "client_open",
-        "credit_due",
-        "expected",
-        "forgotten",
-        "head_sent",
-        "id",
-        "ignored",
-        "left",
-        "over_at",
-        "pushed",
-        "receive_window",
-        "reset_by",
-        "send_window",
-        "served",
-        "server_open",
-        "stated",
-    )
-
-    def __init__(self, number: int, served: Served, send_window: int, receive_window: int) -> None:
-        self.id = number
-        self.served = served
-        self.client_open = True
-        self.server_open = True
-        self.reset_by = ""  # client, server
-        self.over_at = -1  # our END_STREAM or RST_STREAM ends at this position of our output
-        self.ignored = False  # above the last id of our GOAWAY
-        self.pushed = False
-        self.send_window = send_window
-        self.receive_window = receive_window
-        self.credit_due = 0
-        self.expected: int | None = None  # content-length
-        self.head_sent = False
-        self.forgotten = False  # nothing more will come on it
-        self.left = 0  # content to be sent now
-        self.stated = -1
-        self.actions = 0  # scheduled for it and not yet done
-
-    @property
-    def open(self) -> bool:
-        return not self.reset_by and (self.client_open or self.server_open) and not self.ignored
 
 
 class Ledger:
@@ -98,6 +51,7 @@ class Ledger:
         self.settings_sent = False
         self.client_settings = 0
         self.pings: deque[bytes] = deque()  # ours, unanswered
+        self.ping_answered_at = -1.0  # the position of the answer to the client's last PING
         self.decoder = Decoder()
         self.encoder = Encoder()
         self._table_floor = INFINITY
@@ -165,7 +119,7 @@ class Ledger:
                 self._credit_connection()
         elif action == "ack":
             while self.acks_due and self.acks_due[0][0] <= now:
-                self.emit(self.acks_due.popleft()[1])
+                self._acknowledge_now(self.acks_due.popleft()[1])
 
     # --- output
 
@@ -440,6 +394,7 @@ class Ledger:
             and stream.reset_by == "server"
             and stream.server_open
             and not stream.served.crime
+            and not stream.pushed
         ):
             self.complain(
                 f"RST_STREAM on a stream that the client knows to be over ({stream.reset_by or 'ended'})", number
@@ -497,7 +452,12 @@ class Ledger:
             self.acks_due.append((now + self.habits.ack_pause, data))
             self.later(now + self.habits.ack_pause, "ack")
         else:
-            self.emit(data)
+            self._acknowledge_now(data)
+
+    def _acknowledge_now(self, data: bytes) -> None:
+        self.emit(data)
+        if data[3] == f.PING:
+            self.ping_answered_at = self.put
 
     def _apply_ours(self, values: dict[int, int], now: float) -> None:
         for key, value in values.items():
@@ -511,6 +471,9 @@ class Ledger:
 
     def _ping(self, flags: int, payload: bytes, now: float) -> None:
         if not flags & f.ACK:
+            if self.ping_answered_at > self._known >= 0:
+                self.complain("a second PING before the first was answered")
+            self.ping_answered_at = INFINITY
             if "ping_ack" not in self.habits.withhold:
                 self._acknowledge(f.frame(f.PING, f.ACK, 0, payload), now)
         elif not self.pings or self.pings.popleft() != payload:

@@ -1,4 +1,5 @@
-"""What the model servers do: habits (chances, per server) and plans (what happens to one request), drawn from a seed."""
+"""What the model servers do: habits (chances, per server) and plans (what happens to one request), drawn from a seed; and
+what they know of a request and of a stream."""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -180,3 +181,50 @@ class Served:
     crime: str = ""  # what was wrong in the response, if something was
     tunnel: bool = False
     plan: Plan | None = None
+
+
+class Stream:
+    """One stream, as the server knows it."""
+
+    __slots__ = (
+        "actions",
+        "client_open",
+        "credit_due",
+        "expected",
+        "forgotten",
+        "head_sent",
+        "id",
+        "ignored",
+        "left",
+        "over_at",
+        "pushed",
+        "receive_window",
+        "reset_by",
+        "send_window",
+        "served",
+        "server_open",
+        "stated",
+    )
+
+    def __init__(self, number: int, served: Served, send_window: int, receive_window: int) -> None:
+        self.id = number
+        self.served = served
+        self.client_open = True
+        self.server_open = True
+        self.reset_by = ""  # client, server
+        self.over_at = -1  # our END_STREAM or RST_STREAM ends at this position of our output
+        self.ignored = False  # above the last id of our GOAWAY
+        self.pushed = False
+        self.send_window = send_window
+        self.receive_window = receive_window
+        self.credit_due = 0
+        self.expected: int | None = None  # content-length
+        self.head_sent = False
+        self.forgotten = False  # nothing more will come on it
+        self.left = 0  # content to be sent now
+        self.stated = -1
+        self.actions = 0  # scheduled for it and not yet done
+
+    @property
+    def open(self) -> bool:
+        return not self.reset_by and (self.client_open or self.server_open) and not self.ignored

@@ -275,6 +275,20 @@ def _mixed(rng: Random, s: Scene) -> None:
     s.wide = rng.random() < 0.3
 
 
+def _all(rng: Random, s: Scene) -> None:
+    """Everything at once, in any mixture."""
+    _mixed(rng, s)
+    s.acts += ("settings_table", "settings_frame", "settings_several", "priority", "goaway_warn", "goaway")
+    s.uses, s.use_count = _USES, rng.choice((0, 5, 20))
+    s.tunnels, s.habits.push = rng.choice((0.0, 0.1, 0.3)), rng.choice((0.0, 0.3))
+    s.settings["max_pushes"] = rng.choice((0, 1, 5, 50))
+    if rng.random() < 0.5:
+        s.habits.settings[8] = 1
+    s.faults += ("break", "end", "die")
+    s.burst, s.spread = rng.random() < 0.2, rng.choice((0.2, 2.0, 60.0))
+    s.timeouts, s.endless = rng.choice((0.0, 0.2, 0.6)), rng.choice((0.0, 0.1))
+
+
 def _http1(rng: Random, s: Scene) -> None:
     s.protocol, s.uploads, s.requests, s.spread = "http/1.1", 0.3, 30, 1.0
     s.settings["pipeline"] = rng.choice((1, 1, 3, 10))
@@ -319,6 +333,7 @@ SCENARIOS: dict[str, Callable[[Random, Scene], None]] = {
     "cuts": _cuts,
     "broken": _broken,
     "mixed": _mixed,
+    "all": _all,
     "http1": _http1,
     "http1_unkind": _http1_unkind,
     "http1_link": _http1_link,
