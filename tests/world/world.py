@@ -295,15 +295,20 @@ class World(Caller):
 
     def settle(self) -> None:
         """At the end: whoever still runs must have been allowed to; cancelled, they leave both ledgers at rest."""
-        for request in list(self.active.values()):
-            if request.deadline < INFINITY or (request.longest < INFINITY and not request.upgraded):
-                raise Violation("silence", f"request {request.ref} never ends, its clocks are {request.ask.clocks}")
-            if request.ref in self.active:
-                request.cancelled = self.closing = True
-                self.call("cancel", core.cancel, request.ref, self.clock.now)
-        self.push()
-        self.closing = False
-        self.go_on(self.clock.now + HORIZON)
+        while True:
+            for request in list(self.active.values()):
+                moved_at = max(request.active_at, self.received_at, self.sent_at)  # a byte at a time may take for ever
+                clocks = INFINITY if request.upgraded else moved_at + request.longest
+                if self.clock.now > min(request.deadline, clocks):
+                    raise Violation("silence", f"request {request.ref} never ends, its clocks are {request.ask.clocks}")
+                if request.ref in self.active:
+                    request.cancelled = self.closing = True
+                    self.call("cancel", core.cancel, request.ref, self.clock.now)
+            self.push()
+            self.closing = False
+            self.go_on(self.clock.now + HORIZON)
+            if not self.active:  # those that waited for a slot may have no clocks either
+                break
         if self.waiting and not self.nowhere():
             raise Violation("progress", f"{len(self.waiting)} requests wait, capacity is {core.capacity(self.conn)}")
         laws.check_rest(self)
