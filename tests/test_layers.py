@@ -42,6 +42,7 @@ FLOORS: Final = {
     "calamint.core.http2_head": 2,
     "calamint.core.http2_receive": 2,
     "calamint.core.http2_send": 2,
+    "calamint.core.http2_settings": 2,
     "calamint.core.http2_state": 2,
     "calamint.core.tunnel": 2,
     # over both protocols
@@ -79,6 +80,9 @@ SIDEWAYS: Final = {
     ("calamint.core.http2_receive", "calamint.core.http2_head"),
     ("calamint.core.http2_receive", "calamint.core.http2_state"),
     ("calamint.core.http2_send", "calamint.core.http2_state"),
+    ("calamint.core.http2_settings", "calamint.core.http2_state"),
+    ("calamint.core.http2_receive", "calamint.core.http2_settings"),
+    ("calamint.core.http2", "calamint.core.http2_settings"),
     ("calamint.core.http2", "calamint.core.http2_send"),
     ("calamint.core.http2", "calamint.core.http2_receive"),
     ("calamint.core.http2", "calamint.core.http2_state"),

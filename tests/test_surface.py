@@ -87,6 +87,7 @@ CORE: Final[tuple[str, ...]] = (
     "send_data",
     "snapshot",
     "wants_read",
+    "wants_shutdown",
 )
 
 SURFACES: Final = [("calamint", CALAMINT), ("calamint.core", CORE)]

@@ -1196,7 +1196,7 @@ def test_nothing_is_pipelined_after_content_that_is_not_complete_or_a_request_th
     assert http1.capacity(conn) == 2
     for fields in (((b"Connection", b"close"),), ((b"Connection", b"upgrade"), (b"Upgrade", b"x"))):
         last, _, _ = http1.request(conn, "GET", "/", fields, None, 100.0)
-        assert (http1.capacity(last), http1.is_draining(last)) == (0, True)
+        assert (http1.capacity(last), http1.is_draining(last)) == (0, len(fields) == 1)
         with pytest.raises(AtCapacity, match="no slot is free"):
             http1.request(last, "GET", "/", (), None, 100.0)
 
@@ -1255,3 +1255,21 @@ def test_content_that_crawls_over_http1() -> None:
     assert (out, opened.requests[0].sent_at) == (b"", NEVER), "its end is not even given"
     conn, _, events = http1.handle_timeout(conn, 315.0)
     assert isinstance(events[0], RequestFailed) and events[0].failure.kind == "ReadTimeout"
+
+
+def test_who_asks_for_trailers_need_not_know_the_protocol() -> None:
+    """RFC 9110 §10.1.4: TE stands in Connection too, and over HTTP/2 neither may."""
+    fields = ((b"TE", b"trailers"),)
+    assert Client().request(fields=fields).endswith(b"TE: trailers\r\nConnection: TE\r\n\r\n")
+    said = (*fields, (b"Connection", b"close, te"))
+    assert Client().request(fields=said).endswith(b"TE: trailers\r\nConnection: close, te\r\n\r\n")
+
+
+def test_a_server_of_http_1_0_is_sent_no_chunks() -> None:
+    """§6.1; a declared length is what it understands."""
+    client = Client()
+    client.request()
+    client.receive(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(LocalProtocolError, match="declare a content-length"):
+        client.request("POST", end=False)
+    assert client.request("POST", fields=((b"content-length", b"3"),), content=b"abc").endswith(b"\r\n\r\nabc")

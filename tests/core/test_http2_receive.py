@@ -1610,3 +1610,22 @@ def test_any_frame_may_be_cut_anywhere() -> None:
 def test_nothing_is_nothing() -> None:
     conn = pair()
     assert http2.receive(conn, b"", 0.0) == (conn, b"", [])
+
+
+@pytest.mark.parametrize(
+    ("code", "head", "content", "complete"),
+    [
+        (wire.NO_ERROR, OK + wire.literal(b"content-length", b"5"), b"hello", True),
+        (wire.NO_ERROR, wire.literal(b":status", b"204"), b"", True),
+        (wire.NO_ERROR, OK + wire.literal(b"content-length", b"5"), b"hell", False),
+        (wire.NO_ERROR, OK, b"hello", False),
+        (wire.CANCEL, OK + wire.literal(b"content-length", b"5"), b"hello", False),
+    ],
+)
+def test_all_of_the_declared_content_and_a_reset_without_error(
+    code: int, head: bytes, content: bytes, complete: bool
+) -> None:
+    """§8.1: NO_ERROR asks us to stop sending "without discarding the response"; some servers send it in place of END_STREAM."""
+    conn, _, _ = http2.receive(pair(), wire.headers_frame(1, head) + (wire.data_frame(1, content)), 0.5)
+    conn, out, events = http2.receive(conn, wire.rst_stream(1, code), 1.0)
+    assert (out, live(conn), isinstance(events[-1], ResponseEnded)) == (b"", [3], complete)

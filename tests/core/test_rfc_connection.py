@@ -257,7 +257,6 @@ def test_no_chunks_where_the_length_is_known(content: bytes | None) -> None:
 
 
 @pytest.mark.rfc("9112-6.1-4", "9112-6.3-12")
-@pytest.mark.xfail(reason="the version of the last response is not remembered")
 def test_no_chunks_for_a_server_of_http_1_0() -> None:
     """RFC 9112 §6.1: such knowledge comes "by remembering the version of a prior received response"."""
     kept = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
@@ -267,7 +266,6 @@ def test_no_chunks_for_a_server_of_http_1_0() -> None:
 
 
 @pytest.mark.rfc("9112-7.4-1")
-@pytest.mark.xfail(reason="te is not read over HTTP/1.1")
 @pytest.mark.parametrize("value", [b"chunked", b"trailers, Chunked", b"gzip;q=0.5, chunked;q=0"])
 def test_te_does_not_name_chunked(value: bytes) -> None:
     """RFC 9112 §7.4: "A client MUST NOT send the chunked transfer coding name in TE"."""

@@ -321,6 +321,7 @@ def test_our_end_of_a_tunnel_over_http1() -> None:
     client.receive(b"HTTP/1.1 200 OK\r\n\r\n")
     client.send(ref, b"x", end=True)
     assert client.take().endswith(b"\r\n\r\nx")
+    assert core.wants_shutdown(client.conn)
     assert client.receive(b"y") == [DataReceived(ref, b"y")]
     with pytest.raises(LocalProtocolError, match="has been ended"):
         client.send(ref, b"z")
@@ -365,19 +366,22 @@ def test_content_of_an_upgrade_goes_before_the_other_protocol() -> None:
 
 
 def test_an_upgrade_that_is_declined_is_answered_in_http1() -> None:
+    """RFC 9110 §7.8: "A server MAY ignore a received Upgrade header field"; the connection stays as it was."""
     client = Client("http/1.1")
     ref = client.request("GET", "/chat", UPGRADE)
+    assert (core.capacity(client.conn), core.is_draining(client.conn)) == (0, False)
     assert client.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")[-1] == ResponseEnded(ref)
-    assert core.is_draining(client.conn)
+    assert (core.capacity(client.conn), core.is_draining(client.conn)) == (1, False)
+    client.request("GET", "/")
+    assert isinstance(client.receive(b"HTTP/1.1 101 Late\r\n\r\n")[-1], ConnectionClosed)
 
 
 def test_what_an_upgrade_may_not_be() -> None:
     client = Client("http/1.1")
     with pytest.raises(LocalProtocolError, match="content may not be left open"):
         client.request("POST", "/", UPGRADE, end=False)
-    for name in (b"upgrade", b"TE"):
-        with pytest.raises(LocalProtocolError, match="in connection"):
-            client.request("GET", "/", ((name, b"trailers"),))
+    with pytest.raises(LocalProtocolError, match="in connection"):
+        client.request("GET", "/", ((b"upgrade", b"websocket"),))
     ref = client.request("GET", "/")
     (failed, _) = client.receive(b"HTTP/1.1 101 Switching\r\n\r\n")[-2:]
     assert isinstance(failed, RequestFailed) and failed.ref == ref

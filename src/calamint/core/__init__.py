@@ -46,6 +46,7 @@ from calamint.core.verbs import (
     send_data,
     snapshot,
     wants_read,
+    wants_shutdown,
 )
 
 __all__ = [
@@ -94,4 +95,5 @@ __all__ = [
     "send_data",
     "snapshot",
     "wants_read",
+    "wants_shutdown",
 ]

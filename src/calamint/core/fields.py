@@ -45,13 +45,18 @@ def check_method(method: str) -> None:
 def check_target(method: str, target: str) -> None:
     """Raises LocalProtocolError unless the target is a path in printable ASCII, or * for OPTIONS, or, for CONNECT, a host
     and a port (RFC 9112 §3.2, RFC 9110 §9.3.6)."""
-    if not target or not target.isascii() or not target.isprintable() or " " in target or "#" in target:
+    if not is_visible(target):
         raise LocalProtocolError(f"the target {target!r} must be printable ASCII without spaces or '#': quote it first")
     if method == "CONNECT":
         if AUTHORITY.fullmatch(target) is None:
             raise LocalProtocolError(f"the target {target!r} of CONNECT must be a host and a port (RFC 9110 §9.3.6)")
     elif not target.startswith("/") and (target != "*" or method != "OPTIONS"):
         raise LocalProtocolError(f"the target {target!r} must be a path that begins with '/', or '*' for OPTIONS")
+
+
+def is_visible(target: str) -> bool:
+    """Whether it has nothing but what a target may have somewhere: visible ASCII, and no fragment (RFC 9112 §3.2)."""
+    return target != "" and target.isascii() and target.isprintable() and " " not in target and "#" not in target
 
 
 def check_fields(fields: Fields) -> None:
@@ -106,9 +111,13 @@ def for_http2(fields: Fields, authority: bytes) -> tuple[bytes, Fields]:
     return host or authority, tuple(kept)
 
 
+BAD_LENGTH: Final = -2
+
+
 @final
 class Head(Value):
-    """A response's field section, read: status 0 for trailers, `length` its content-length or -1, `fault` why it is malformed."""
+    """A response's field section, read: status 0 for trailers, `length` its content-length or -1, `fault` why it is
+    malformed; with BAD_LENGTH that is all that is wrong."""
 
     __match_args__: ClassVar[tuple[str, ...]] = ("status", "fields", "length", "fault")
     __slots__ = ("bare", *__match_args__)
@@ -152,7 +161,7 @@ def read_head(section: Fields) -> Head:
             if name == b"content-length":
                 number = parse_length(value)
                 if number < 0 or (length >= 0 and number != length):
-                    return Head(0, (), -1, f"content-length {value[:SHOWN]!r} is not one number")
+                    return Head(status, fields, BAD_LENGTH, f"content-length {value[:SHOWN]!r} is not one number")
                 length = number
     return Head(status, fields, length)
 
@@ -189,7 +198,7 @@ def read_promise(section: Fields, scheme: bytes, authority: bytes) -> Promise:
         return Promise("", "", (), "a pushed request is safe, cacheable and without content")
     if pseudo[b":scheme"] != scheme or pseudo[b":authority"] != authority:
         return Promise("", "", (), "a pushed request for another origin, for which the server has no authority")
-    if not target.startswith(b"/") or not target.isascii() or len(target.translate(None, CONTROLS)) != len(target):
+    if not target.startswith(b"/") or not is_visible(target.decode("latin-1")):
         return Promise("", "", (), f"a pushed request whose :path {target[:SHOWN]!r} is none")
     return Promise(pseudo[b":method"].decode(), target.decode(), rest.fields)
 

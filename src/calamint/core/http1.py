@@ -12,6 +12,7 @@ from calamint.core.exchange import (
     OPEN_AWAITING,
     REFUSED,
     TUNNEL,
+    TUNNEL_LOCAL,
     Clocks,
     Exchange,
     Settings,
@@ -42,14 +43,14 @@ from calamint.core.value import INFINITY, NEVER, Fields
 def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP1Connection, bytes]:
     """A new connection; nothing goes before its first request."""
     setup = Setup(origin, settings)
-    conn = HTTP1Connection(setup, OPEN, (), 1, 0, 0, STATUS_LINE, 0, 0, b"", 0, 0, 0, NEVER, now, NEVER, INFINITY)
+    conn = HTTP1Connection(setup, OPEN, (), 1, 0, 0, 1, STATUS_LINE, 0, 0, b"", 0, 0, 0, NEVER, now, NEVER, INFINITY)
     return conn, b""
 
 
 def capacity(conn: HTTP1Connection) -> int:
     """How many more requests may be sent now: as many as settings let be outstanding (§9.3.2), but none after one that is
     not idempotent, whose content is not complete, or that the connection ends with."""
-    if is_draining(conn):
+    if is_draining(conn) or conn.upgrade_ref:
         return 0
     if conn.requests:
         last = conn.requests[-1]
@@ -60,7 +61,12 @@ def capacity(conn: HTTP1Connection) -> int:
 
 def is_draining(conn: HTTP1Connection) -> bool:
     """Whether it will never take a new request again."""
-    return conn.status != OPEN or conn.last_ref > 0 or conn.upgrade_ref > 0
+    return conn.status != OPEN or conn.last_ref > 0
+
+
+def wants_shutdown(conn: HTTP1Connection) -> bool:
+    """Whether nothing follows what was handed out: our end of a tunnel is the end of our half of the connection."""
+    return len(conn.requests) == 1 and conn.requests[0].state == TUNNEL_LOCAL
 
 
 def wants_read(conn: HTTP1Connection) -> bool:
@@ -92,6 +98,11 @@ def request(
         refuse(conn)
     size = -1 if content is None else len(content)
     head, length, around = http1_parse.encode_request(method, target, conn.setup.host, fields, size, end)
+    if length < 0 and not conn.minor:
+        # "MUST NOT send a request containing Transfer-Encoding unless it knows the server will handle HTTP/1.1" (§6.1)
+        raise LocalProtocolError(
+            "the peer speaks HTTP/1.0, which has no chunks: declare a content-length (RFC 9112 §6.1)"
+        )
     draft = Draft(conn, now)
     ref = draft.next_ref
     draft.next_ref = ref + 1

@@ -74,18 +74,21 @@ class StatusLine(Value):
 @final
 class ResponseHead(Value):
     """A response's head, read: `length` is its content-length or -1, `coding` what its transfer-encoding says, `closes`
-    whether the connection ends with it (§9.3)."""
+    whether the connection ends with it (§9.3), `minor` the version."""
 
-    __slots__ = ("status", "reason", "fields", "length", "coding", "closes")
-    __match_args__: ClassVar[tuple[str, ...]] = ("status", "reason", "fields", "length", "coding", "closes")
+    __slots__ = ("status", "reason", "fields", "length", "coding", "closes", "minor")
+    __match_args__: ClassVar[tuple[str, ...]] = ("status", "reason", "fields", "length", "coding", "closes", "minor")
 
-    def __init__(self, status: int, reason: bytes, fields: Fields, length: int, coding: int, closes: bool) -> None:
+    def __init__(
+        self, status: int, reason: bytes, fields: Fields, length: int, coding: int, closes: bool, minor: int = 1
+    ) -> None:
         self.status: Final = status
         self.reason: Final = reason
         self.fields: Final = fields
         self.length: Final = length
         self.coding: Final = coding
         self.closes: Final = closes
+        self.minor: Final = minor
 
 
 @final
@@ -224,9 +227,12 @@ def encode_fields(before: bytes, given: tuple[bytes, bytes], fields: Fields) -> 
         seen.add(name)
     if before == b"CONNECT " and host[1] != given[1]:
         raise LocalProtocolError(f"host {host[1]!r} is not the target of CONNECT, {given[1]!r} (RFC 9112 §3.2)")
-    for name in (b"upgrade", b"te"):
-        if name in seen and name not in options:  # "MUST also send" it as a connection option (RFC 9110 §7.8, §10.1.4)
-            raise LocalProtocolError(f"the field {name!r} without {name!r} in connection (RFC 9110 §7.6.1)")
+    if b"upgrade" in seen and b"upgrade" not in options:  # "MUST also send" it as a connection option (RFC 9110 §7.8)
+        raise LocalProtocolError("the field upgrade without upgrade in connection (RFC 9110 §7.6.1)")
+    if b"te" in seen:
+        check_te(fields)
+        if b"te" not in options:  # likewise (RFC 9110 §10.1.4); who does not know the protocol cannot say it, so we do
+            kept.append((b"Connection", b"TE"))
     if codings and length >= 0:
         raise LocalProtocolError("transfer-encoding together with content-length (RFC 9112 §6.2)")
     if codings and decode_codings(b",".join(codings)) != CHUNKED:
@@ -236,6 +242,15 @@ def encode_fields(before: bytes, given: tuple[bytes, bytes], fields: Fields) -> 
     expects = b"expect" in seen and expects_continue(fields)
     closes = b"close" in options
     return RequestHead(before, b"".join(after), length, bool(codings), closes, expects, b"upgrade" in seen)
+
+
+def check_te(fields: Fields) -> None:
+    """Raises LocalProtocolError where TE names chunked: "always acceptable for HTTP/1.1 recipients" (§7.4)."""
+    for name, value in fields:
+        if name.lower() == b"te":
+            for coding in value.lower().split(b","):
+                if coding.partition(b";")[0].strip(EDGES) == b"chunked":
+                    raise LocalProtocolError("te names chunked, which goes without saying (RFC 9112 §7.4)")
 
 
 # §4 status line
@@ -400,7 +415,7 @@ def decode_framing(first: StatusLine, fields: Fields, named: dict[bytes, bytes])
             # "MUST treat the message as if the framing is faulty, even if a Content-Length is present" (§6.1)
             raise fault("transfer-encoding in an HTTP/1.0 response (RFC 9112 §6.1)")
     closes = b"close" in options or (not first.minor and b"keep-alive" not in options)
-    return ResponseHead(first.status, first.reason, fields, length, coding, closes)
+    return ResponseHead(first.status, first.reason, fields, length, coding, closes, first.minor)
 
 
 def join(fields: Fields, named: dict[bytes, bytes], wanted: bytes) -> bytes:

@@ -86,6 +86,7 @@ def recv_head(draft: Draft, data: bytes, searched: int) -> int:
     head = http1_parse.decode_head(data[: cut + 2], settings.max_field_section, settings.max_fields, connects)
     start = cut + len(EMPTY_LINE)
     draft.reading = STATUS_LINE
+    draft.minor = head.minor
     if head.closes:
         draft.last_ref = record.ref
     if head.status < 200 and head.status != 101:
@@ -218,6 +219,7 @@ def recv_end(draft: Draft, record: Exchange) -> None:
     draft.events.append(events.ResponseEnded(record.ref))
     draft.requests = draft.requests[1:]
     draft.reading = STATUS_LINE
+    draft.upgrade_ref = 0  # it was the last one, and is over: "a server MAY ignore a received Upgrade" (RFC 9110 §7.8)
     owed = EXPECTING <= record.state <= TUNNEL and record.method != "CONNECT"  # a CONNECT that is refused owes nothing
     if record.ref == draft.last_ref or owed:
         if draft.requests:

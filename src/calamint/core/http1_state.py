@@ -53,7 +53,7 @@ ENDED_BY_US: Final[dict[int, int]] = {
 }
 # What a connection consists of, and its draft.
 PARTS: Final = (
-    "setup", "status", "requests", "next_ref", "last_ref", "upgrade_ref", "reading", "left", "interims", "buffer",
+    "setup", "status", "requests", "next_ref", "last_ref", "upgrade_ref", "minor", "reading", "left", "interims", "buffer",
     "written", "unflushed", "flushed", "flushed_at", "now", "heard_at", "wake",
 )  # fmt: skip
 
@@ -86,6 +86,7 @@ class HTTP1Connection(Value):
         next_ref: int,
         last_ref: int,
         upgrade_ref: int,
+        minor: int,
         reading: int,
         left: int,
         interims: int,
@@ -104,6 +105,7 @@ class HTTP1Connection(Value):
         self.next_ref: Final = next_ref
         self.last_ref: Final = last_ref  # the connection ends with the response to this request; 0 for none
         self.upgrade_ref: Final = upgrade_ref  # this request asked for another protocol; 0 for none
+        self.minor: Final = minor  # of the HTTP version that the peer last answered in
         self.reading: Final = reading
         self.left: Final = left  # bytes still to come of a chunk
         self.interims: Final = interims  # interim responses to the first request
@@ -136,6 +138,7 @@ class Draft:
         self.next_ref: int = conn.next_ref
         self.last_ref: int = conn.last_ref
         self.upgrade_ref: int = conn.upgrade_ref
+        self.minor: int = conn.minor
         self.reading: int = conn.reading
         self.left: int = conn.left
         self.interims: int = conn.interims
@@ -158,6 +161,7 @@ class Draft:
             self.next_ref,
             self.last_ref,
             self.upgrade_ref,
+            self.minor,
             self.reading,
             self.left,
             self.interims,

@@ -19,7 +19,8 @@ from calamint.core.fields import expects_continue, find_length
 from calamint.core.flow import DEFAULT_WINDOW
 from calamint.core.hpack import DecoderTable, EncoderTable
 from calamint.core.http2_receive import recv_bytes
-from calamint.core.http2_send import DEFAULTS, announce, encode_connect, encode_request, give, pump
+from calamint.core.http2_send import encode_connect, encode_request, give, pump
+from calamint.core.http2_settings import DEFAULTS, announce
 from calamint.core.http2_state import (
     CLOSED,
     LAST_REF,
@@ -136,33 +137,18 @@ def request(
             state = GRID[IDLE * COLUMNS + SEND_EXPECT]
     head = frames.encode_head(ref, block, done, draft.peer.max_frame_size)
     draft.out.append(head)
-    stream = Exchange(
-        ref,
-        method,
-        target,
-        state,
-        clocks,
-        deadline,
-        draft.written + len(head),
-        None if done else Upload(left=find_length(fields)),
-        -1,
-        0,
-        0,
-        0,
-        draft.now,
-        NEVER if state == OPENED or state == EXPECTING else draft.now,
-    )
+    offset = draft.written + len(head)
+    upload = None if done else Upload(left=find_length(fields))
+    sent_at = NEVER if state == OPENED or state == EXPECTING else draft.now
+    stream = Exchange(ref, method, target, state, clocks, deadline, offset, upload, -1, 0, 0, 0, draft.now, sent_at)
     stream.recv_window = draft.setup.settings.stream_window
     stream.mark = draft.frames
     stream.owner = draft.owner
     draft.next_ref = ref + 2
     draft.put(ref, stream)
-    soon = clocks.shortest if clocks.shortest < draft.setup.keepalive else draft.setup.keepalive
-    wake = draft.now + soon
-    if deadline < wake:
-        wake = deadline
-    if wake < draft.wake:
-        draft.wake = wake
+    keepalive = draft.setup.keepalive
+    wake = draft.now + (clocks.shortest if clocks.shortest < keepalive else keepalive)
+    draft.wake = min(draft.wake, wake, deadline)
     if not done:
         if state == EXPECTING:
             draft.wake = min(draft.wake, draft.now + clocks.expect)

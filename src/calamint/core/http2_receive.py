@@ -6,12 +6,13 @@ Every threshold is tested per frame, never per call: the same bytes give the sam
 
 from typing import Final
 
-from calamint.core import flow, frames, hpack
+from calamint.core import flow, frames
 from calamint.core.errors import (
     CANCEL,
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR,
+    NO_ERROR,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     ConnectionFault,
@@ -31,9 +32,20 @@ from calamint.core.events import (
     TrailersReceived,
     Upgraded,
 )
-from calamint.core.exchange import OPEN_AWAITING, REFUSED, REMOTE, RESERVED, TUNNEL, Exchange, laxer, may_send
+from calamint.core.exchange import (
+    CONNECTING,
+    OPEN_AWAITING,
+    REFUSED,
+    REMOTE,
+    RESERVED,
+    TUNNEL,
+    Exchange,
+    may_send,
+)
+from calamint.core.fields import BAD_LENGTH, Head
 from calamint.core.frames import DATA, END_HEADERS, END_STREAM, HEADER_SIZE, HEADERS, PADDED, PRIORITY_FLAG
 from calamint.core.http2_head import decode_head, decode_promise
+from calamint.core.http2_settings import acknowledge, apply_setting
 from calamint.core.http2_state import CALM_BYTES, DRAINING, LAST_REF, Draft
 from calamint.core.streams import (
     COLUMNS,
@@ -288,7 +300,7 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
     """A complete field block: decoded whatever becomes of its stream, so that the tables stay in step (§4.3)."""
     head = decode_head(draft, block)
     status = head.status
-    if head.fault and find_stream(draft.streams, ref) is not None:
+    if head.fault and not is_excused(find_stream(draft.streams, ref), head):
         raise StreamFault(ref, PROTOCOL_ERROR, f"malformed response: {head.fault} (§8.1.1)")
     if status >= 200:
         stream = draft.find(ref, RECV_SUCCESS if status < 300 else RECV_FINAL)
@@ -324,6 +336,13 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
         recv_end(draft, stream)
 
 
+def is_excused(stream: Exchange | None, head: Head) -> bool:
+    """Whether what is wrong does not matter: the stream is over, or it is the length in a 2xx to CONNECT (RFC 9110 §9.3.6)."""
+    if stream is None:
+        return True
+    return stream.state == CONNECTING and head.length == BAD_LENGTH and 200 <= head.status < 300
+
+
 def answer(draft: Draft, stream: Exchange) -> None:
     """The final head came while our content was held back: the tunnel is made (§8.5), or the content is not wanted."""
     upload = stream.upload
@@ -357,7 +376,10 @@ def recv_rst_stream(draft: Draft, ref: int, payload: bytes) -> None:
         raise ConnectionFault(PROTOCOL_ERROR, "RST_STREAM on stream 0 (§6.4)")
     code = frames.decode_long(payload, frames.RST_STREAM)
     stream = draft.find(ref, RECV_RESET)
-    if stream is not None:
+    if stream is not None and code == NO_ERROR and stream.head_at > NEVER and stream.expected == 0:
+        draft.leave(stream)  # all of its declared content has come: only END_STREAM is missing, and nothing is lost
+        draft.events.append(ResponseEnded(ref))
+    elif stream is not None:
         message = f"{stream.method} {stream.target}: the peer reset stream {ref} [{error_name(code)}]"
         draft.fail(stream, Failure("StreamReset", code, message, ref, code == REFUSED_STREAM))
     else:
@@ -375,7 +397,7 @@ def recv_settings(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
     if flags & frames.ACK:
         if payload:
             raise ConnectionFault(FRAME_SIZE_ERROR, f"SETTINGS with ACK and {len(payload)} bytes (§6.5)")
-        recv_settings_ack(draft)
+        acknowledge(draft)
         return
     draft.charge()
     settings = frames.decode_settings(payload)
@@ -385,55 +407,6 @@ def recv_settings(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
         apply_setting(draft, name, number)
     draft.out.append(frames.encode_settings_ack())
     draft.events.append(SettingsReceived(settings))
-
-
-def recv_settings_ack(draft: Draft) -> None:
-    """The peer has applied the oldest of our SETTINGS that wait: from here on no more is allowed than they say (§6.5.3)."""
-    control = draft.own_control()
-    if not control.pending:
-        draft.charge()
-        return
-    known = control.pending[0]
-    control.acknowledged = known
-    control.pending = control.pending[1:]
-    enforced = known
-    for settings in control.pending:
-        enforced = laxer(enforced, settings)
-    draft.enforce(enforced)
-    if draft.decoder.limit != enforced.header_table_size:
-        draft.decoder = hpack.allow(draft.decoder, enforced.header_table_size)
-
-
-def apply_setting(draft: Draft, name: int, number: int) -> None:
-    """One of the peer's settings (§6.5.2); unknown ones are ignored."""
-    peer = draft.peer
-    if name == frames.HEADER_TABLE_SIZE:
-        draft.encoder = hpack.resize(draft.encoder, number)
-    elif name == frames.ENABLE_PUSH:
-        if number != 0:
-            raise ConnectionFault(PROTOCOL_ERROR, f"a server's ENABLE_PUSH={number}, allowed is 0 (§6.5.2)")
-    elif name == frames.MAX_CONCURRENT_STREAMS:
-        draft.peer = peer.replace(limit=min(number, draft.setup.settings.max_streams))
-    elif name == frames.INITIAL_WINDOW_SIZE:
-        if number > flow.MAX_WINDOW:
-            raise ConnectionFault(FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE={number}, allowed are 2^31-1 (§6.5.2)")
-        draft.peer = peer.replace(initial_window=number)
-        if number > peer.initial_window:
-            draft.reopen_windows()
-    elif name == frames.MAX_FRAME_SIZE:
-        if not 16_384 <= number <= 2**24 - 1:
-            raise ConnectionFault(PROTOCOL_ERROR, f"MAX_FRAME_SIZE={number}, allowed are 16384 to 16777215 (§6.5.2)")
-        draft.peer = peer.replace(max_frame_size=number)
-    elif name == frames.MAX_HEADER_LIST_SIZE:
-        draft.peer = peer.replace(max_field_section=number)
-    elif name == frames.ENABLE_CONNECT_PROTOCOL:
-        if number > 1 or (
-            peer.connects and number == 0
-        ):  # "MUST NOT send … 0 after previously sending … 1" (RFC 8441 §3)
-            raise ConnectionFault(PROTOCOL_ERROR, f"ENABLE_CONNECT_PROTOCOL={number}, allowed is 1 (RFC 8441 §3)")
-        draft.peer = peer.replace(connects=number == 1)
-    elif name == frames.NO_RFC7540_PRIORITIES and number > 1:
-        raise ConnectionFault(PROTOCOL_ERROR, f"NO_RFC7540_PRIORITIES={number}, allowed are 0 and 1 (RFC 9218 §2.1)")
 
 
 # §6.6 PUSH_PROMISE

@@ -10,32 +10,14 @@ from typing import Final
 from calamint.core import frames, hpack
 from calamint.core.errors import LocalProtocolError
 from calamint.core.events import WindowOpened
-from calamint.core.exchange import REFUSED, Exchange, Settings, Upload, may_send
+from calamint.core.exchange import REFUSED, Exchange, Upload, may_send
 from calamint.core.fields import check_method, check_target, check_trailers, expects_continue, find_length, for_http2
-from calamint.core.flow import DEFAULT_WINDOW
 from calamint.core.http2_state import CALM_BYTES, CALM_FRAME, CALM_SAVED, Draft
 from calamint.core.streams import COLUMNS, GRID, LEAF, SEND_END
 from calamint.core.value import SECRET_FIELDS, Fields
 
 HEAD_MEMO: Final = 256
 MAX_FRAME: Final = 65_536  # we send no larger DATA, whatever the peer takes: its turn comes sooner
-DEFAULTS: Final = Settings(stream_window=DEFAULT_WINDOW, max_field_section=2**31 - 1)  # of the RFC, §6.5.2
-
-
-def announce(settings: Settings, known: Settings, first: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """What SETTINGS has to say (§6.5.2), after what it says first: where they differ from those that the peer knows."""
-    pairs = first
-    if settings.header_table_size != known.header_table_size:
-        pairs.append((frames.HEADER_TABLE_SIZE, settings.header_table_size))
-    if settings.max_pushes != known.max_pushes and settings.max_pushes:
-        pairs.append((frames.MAX_CONCURRENT_STREAMS, settings.max_pushes))
-    if settings.stream_window != known.stream_window:
-        pairs.append((frames.INITIAL_WINDOW_SIZE, settings.stream_window))
-    if settings.max_frame_size != known.max_frame_size:
-        pairs.append((frames.MAX_FRAME_SIZE, settings.max_frame_size))
-    if settings.max_field_section != known.max_field_section:
-        pairs.append((frames.MAX_HEADER_LIST_SIZE, settings.max_field_section))
-    return tuple(pairs)
 
 
 def encode_request(draft: Draft, method: str, target: str, fields: Fields, content: bytes | None, end: bool) -> bytes:

@@ -18,7 +18,6 @@ from calamint.core.exchange import (
     OPEN_RECEIVING,
     REFUSED,
     REMOTE,
-    RESERVED,
     RESET_BY_PEER,
     RESET_BY_US,
     TUNNEL,
@@ -79,7 +78,6 @@ TU: Final = TUNNEL
 LA: Final = LOCAL_AWAITING
 LR: Final = LOCAL_RECEIVING
 TL: Final = TUNNEL_LOCAL
-RS: Final = RESERVED
 RE: Final = REMOTE
 EN: Final = ENDED
 BU: Final = RESET_BY_US
@@ -100,11 +98,11 @@ GRID: Final = bytes((
     mi,    mi,  mi,  LA, BU,    OA,   OA, OA,  OR, OR,   ma,  ma,    ma, BP,   OA,  # OPEN_AWAITING
     mi,    mi,  mi,  LR, BU,    OR,   ma, ma,  ma, ma,   OR,  OR,    RE, BP,   OR,  # OPEN_RECEIVING
     mi,    mi,  mi,  mi, BU,    RF,   ma, ma,  ma, ma,   RF,  RF,    RE, BP,   RF,  # REFUSED
-    mi,    mi,  mi,  TL, BU,    TU,   ma, ma,  ma, ma,   TU,  ma,    RE, BP,   TU,  # TUNNEL
+    mi,    mi,  mi,  TL, BU,    ma,   ma, ma,  ma, ma,   TU,  ma,    RE, BP,   TU,  # TUNNEL
     mi,    mi,  mi,  mi, BU,    LA,   LA, LA,  LR, LR,   ma,  ma,    ma, BP,   LA,  # LOCAL_AWAITING
     mi,    mi,  mi,  mi, BU,    LR,   ma, ma,  ma, ma,   LR,  LR,    EN, BP,   LR,  # LOCAL_RECEIVING
-    mi,    mi,  mi,  mi, BU,    TL,   ma, ma,  ma, ma,   TL,  ma,    EN, BP,   TL,  # TUNNEL_LOCAL
-    mi,    mi,  mi,  mi, BU,    il,   RS, RS,  LR, LR,   il,  ma,    ma, BP,   il,  # RESERVED
+    mi,    mi,  mi,  mi, BU,    ma,   ma, ma,  ma, ma,   TL,  ma,    EN, BP,   TL,  # TUNNEL_LOCAL
+    mi,    mi,  mi,  mi, BU,    il,   LA, LA,  LR, LR,   il,  ma,    ma, BP,   il,  # RESERVED
     mi,    mi,  mi,  EN, BU,    il,   cl, cl,  cl, cl,   cl,  cl,    cl, BP,   RE,  # REMOTE
     mi,    mi,  mi,  mi, mi,    ig,   ig, ig,  ig, ig,   ig,  ig,    ig, ig,   ig,  # ENDED
     mi,    mi,  mi,  mi, mi,    ig,   ig, ig,  ig, ig,   ig,  ig,    ig, ig,   ig,  # RESET_BY_US

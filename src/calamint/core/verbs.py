@@ -194,6 +194,11 @@ def wants_read(conn: Connection) -> bool:
     return isinstance(conn, HTTP2Connection) or http1.wants_read(conn)
 
 
+def wants_shutdown(conn: Connection) -> bool:
+    """Whether a driver should shut down its side of the transport once all is written: our end of an HTTP/1.1 tunnel."""
+    return not isinstance(conn, HTTP2Connection) and http1.wants_shutdown(conn)
+
+
 def protocol(conn: Connection) -> str:
     """As ALPN names it: "h2" or "http/1.1"."""
     return "h2" if isinstance(conn, HTTP2Connection) else "http/1.1"

@@ -296,6 +296,8 @@ class Connection:
                     return
             self._step(*core.flush(value, time.monotonic()))
             if not self._state[1]:
+                if core.wants_shutdown(value):
+                    wire.shut_down()
                 return
 
     def _wait(self, deadline: float) -> bool:

@@ -54,6 +54,7 @@ class Wire:
         self.view = memoryview(self.buffer)
         self.sealed = b""  # ciphertext that the kernel has not taken
         self.held = 0  # plaintext of it of which no byte has left
+        self.shut = False  # we have said that nothing more comes
         self.deaf = False  # the peer takes no more bytes; what it sent before can still be read
         self.ended = False  # nothing more can be read
         self.clean = False  # … because the peer ended its side in an orderly way
@@ -81,6 +82,22 @@ class Wire:
             if not isinstance(error, BrokenPipeError):  # that one says: the peer's end had come before
                 self.reason = error.strerror or str(error)
         return taken
+
+    def shut_down(self) -> None:
+        """Nothing more will be written: says so, once all that was has left (close_notify, FIN)."""
+        if self.shut or self.deaf or self.sealed:
+            return
+        self.shut = True
+        try:
+            if self.tls is not None:
+                self.tls.end()
+                self.sealed = self.tls.sealed()
+                self.send(b"")
+            else:
+                self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.deaf = True
+            self.reason = error.strerror or str(error)
 
     def receive(self) -> bytes:
         """What there is; see `ended` where it is nothing. Raises OSError."""
