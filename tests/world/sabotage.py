@@ -61,7 +61,7 @@ MUTATIONS = (
     Mutation(
         "a reset answers a reset",
         "http2_receive.py",
-        "    stream = draft.find(ref, RECV_RESET)\n    if stream is not None:\n",
+        "    stream = draft.find(ref, RECV_RESET)\n",
         "    stream = draft.find(ref, RECV_RESET)\n    if stream is not None:\n"
         "        draft.out.append(frames.encode_reset(ref, code))\n",
     ),
@@ -123,7 +123,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a larger INITIAL_WINDOW_SIZE wakes nobody",
-        "http2_receive.py",
+        "http2_settings.py",
         "            draft.reopen_windows()\n",
         "            pass\n",
     ),
@@ -141,7 +141,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a new table size is not announced",
-        "http2_receive.py",
+        "http2_settings.py",
         "        draft.encoder = hpack.resize(draft.encoder, number)\n",
         "        pass\n",
     ),
@@ -157,7 +157,12 @@ MUTATIONS = (
         "        if wake < self.wake:\n            self.wake = wake\n        return twin",
         "        return twin",
     ),
-    Mutation("a deadline does not arm the timer", "http2.py", "    if deadline < wake:\n        wake = deadline\n", ""),
+    Mutation(
+        "a deadline does not arm the timer",
+        "http2.py",
+        "    draft.wake = min(draft.wake, wake, deadline)\n",
+        "    draft.wake = min(draft.wake, wake)\n",
+    ),
     Mutation(
         "GOAWAY spares one above its last id",
         "http2_receive.py",
@@ -209,13 +214,13 @@ MUTATIONS = (
     ),
     Mutation(
         "MAX_CONCURRENT_STREAMS of 0 is taken for 1",
-        "http2_receive.py",
+        "http2_settings.py",
         "limit=min(number, draft.setup.settings.max_streams)",
         "limit=min(number or 1, draft.setup.settings.max_streams)",
     ),
     Mutation(
         "MAX_CONCURRENT_STREAMS only falls",
-        "http2_receive.py",
+        "http2_settings.py",
         "limit=min(number, draft.setup.settings.max_streams)",
         "limit=min(number, peer.limit)",
     ),
