@@ -332,6 +332,8 @@ class Http2Model(Ledger):
             self._head(stream, fields, plan.fault % 2 == 0)
         elif which == len(_BAD_HEADS):
             stream.served.crime = "content before the head"
+            if stream.pushed:
+                self.crimes.append("DATA on a reserved stream")  # RFC 9113 §5.1: a connection error
             if min(self.send_window, stream.send_window) < 1:
                 self.emit(f.window_update(stream.id, 0))
                 return
