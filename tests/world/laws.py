@@ -81,8 +81,19 @@ def check_step(world: "Caller", touched: set[int]) -> None:
     else:
         if len(conn.requests) != len(world.active):
             raise Violation("slots", f"{len(conn.requests)} requests stand there, {len(world.active)} have not ended")
+        if len(conn.requests) > conn.setup.settings.pipeline:
+            raise Violation(
+                "slots", f"{len(conn.requests)} requests at once, allowed are {conn.setup.settings.pipeline}"
+            )
         for place, record in enumerate(conn.requests):
-            check_time(world, world.active.get(record.ref), record, place)
+            asked = world.active.get(record.ref)
+            check_time(world, asked, record, place)
+            if asked is not None and record.unread != asked.unread:
+                raise Violation(
+                    "windows", f"request {record.ref}: unread {record.unread}, its reader holds {asked.unread}"
+                )
+            if record.unread > conn.setup.settings.stream_window + 262_144:
+                raise Violation("bounded", f"request {record.ref}: {record.unread} bytes unread")
         section = conn.setup.settings.max_field_section
         if len(conn.buffer) > section + 70_000:
             raise Violation("bounded", f"{len(conn.buffer)} bytes wait")

@@ -302,6 +302,18 @@ MUTATIONS = (
         "            pass\n",
     ),
     Mutation(
+        "HTTP/1.1: what was read stays unread",
+        "http1.py",
+        "    record.unread -= size\n",
+        "    record.unread -= 0\n",
+    ),
+    Mutation(
+        "HTTP/1.1: a request follows one that is not idempotent",
+        "http1.py",
+        "        if last.method not in IDEMPOTENT or (last.state",
+        "        if last.method is None or (last.state",
+    ),
+    Mutation(
         "HTTP/1.1: content runs into the next head",
         "http1_receive.py",
         "piece = data[pos : pos + record.expected]",

@@ -5,5 +5,6 @@ SEEDS: tuple[tuple[str, int, str], ...] = (
     ("whole", 16, "after the expect clock the timer forgot the request's deadline"),
     ("whole", 28, "what waited for a tunnel went out or did not, by how the bytes that ended it were cut"),
     ("http1", 23, "behind the first in a pipeline the head clock had run out unheard"),
+    ("http1", 60, "a request was sent behind one that asked for an upgrade, whose answer was still to come"),
     ("uploads", 34, "a window that shut made the write clock due earlier than the timer knew"),
 )
