@@ -1,5 +1,6 @@
 """Many worlds from one seed: run, counted, shown; and what is done with a violation: minimised, told with its command."""
 
+import re
 import sys
 import time
 from collections import Counter
@@ -109,7 +110,8 @@ def describe(result: Result, print_line: Callable[[str], None]) -> None:
     print_line(f"  its smallest script has {len(script.ops)} operations:")
     for op in script.ops:
         said = f"{op.kind} {op.name} {op.ask if op.ask is not None else op.value}"
-        print_line(f"    {op.time:8.4f} s  {said[:300]}")
+        said = re.sub(r"(.)\1{19,}", r"\1…", said)  # long values
+        print_line(f"    {op.time:8.4f} s  {said[:400]}")
     print_line(f"  again: python -m tests.world --replay {result.name}:{result.seed}:{encode_keep(keep)}")
 
 
