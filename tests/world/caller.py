@@ -119,6 +119,7 @@ class Caller:
         slow = min(scene.up.bandwidth, scene.down.bandwidth) < 1e6 or scene.habits.ack_pause > 1
         acts = {op.name for op in script.ops if op.kind == "act"}
         self.may_seem_gone = bool(slow or scene.faults or scene.habits.withhold or "stop_reading" in acts)
+        self.alone = scene.protocol != "h2" and self.settings.pipeline == 1  # all output is of one request
         self.stuck = 0
         self.barren = 0  # connections in a row that took no request
         # Caches of pure functions, for all connections: the verdict on a seed must not depend on the worlds before it.
@@ -149,6 +150,7 @@ class Caller:
         self.lost = False  # the link ended, or will not deliver what was sent
         self.cut_off = False  # bytes were lost
         self.received_at = self.sent_at = self.met_at = now
+        self.emptied_at = now  # output last left
         self.reset.clear()
         conn, out = core.connect(scene.protocol, ORIGIN, self.settings, now)
         self.conn: core.Connection = conn

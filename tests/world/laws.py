@@ -349,6 +349,13 @@ def check_failed(world: "Caller", request: "Request", failure: core.Failure, wit
         raise Violation("unprocessed", f"request {request.ref} failed as unprocessed, and was acted on: {failure}")
     if model.crimes or world.lost:
         return
+    sized = request.ask.size > 0 and request.ask.style in ("whole", "declared") and not request.ask.expect
+    if "no response head" in failure.message and sized and world.alone:  # the core watches content leave, not heads
+        early = world.emptied_at + request.limits[0] - world.clock.now
+        if early > TICK and failure.ref == request.ref:
+            raise Violation(
+                "cause", f"request {request.ref}: {early:.3f} s of the head clock ran before it had left: {failure}"
+            )
     if with_connection:
         if not (world.closing or model.closing or (failure.kind == "ReadTimeout" and world.may_seem_gone)):
             if world.script.scene.protocol == "h2" or failure.kind not in (

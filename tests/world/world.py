@@ -75,6 +75,7 @@ class World(Caller):
                     self.flush_some(now)
                     return
                 del self.outbox[: self.up.write(bytes(self.outbox[:room]), now)]
+                self.emptied_at = now
             if not self.must_flush:
                 return
             self.must_flush = False
