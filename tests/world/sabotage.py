@@ -318,6 +318,7 @@ MUTATIONS = (
         "http1_receive.py",
         "piece = data[pos : pos + record.expected]",
         "piece = data[pos : pos + record.expected + 1]",
+        20_000,
     ),
     Mutation(
         "HTTP/1.1: the end of a chunk is content",

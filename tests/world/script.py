@@ -299,6 +299,16 @@ def _http1(rng: Random, s: Scene) -> None:
     s.habits.close = rng.choice((0.0, 0.05))
 
 
+def _http1_pipeline(rng: Random, s: Scene) -> None:
+    """Many responses on their way at once, cut anywhere."""
+    _http1(rng, s)
+    s.settings["pipeline"] = rng.choice((3, 10, 30))
+    s.requests, s.burst, s.uploads, s.cancels, s.timeouts, s.hurry, s.tunnels = 40, True, 0.05, 0.02, 0.05, 0.0, 0.02
+    s.habits.delay, s.habits.close, s.habits.sizes = 0.0, 0.02, (0, 100, 2000, 6000)
+    s.down.cut, s.down.largest = 0.7, 4000
+    s.habits.drip, s.faults, s.fault_count = rng.choice((0.0, 0.1)), ("stall_down", "end", "break"), rng.choice((0, 1))
+
+
 def _http1_unkind(rng: Random, s: Scene) -> None:
     _http1(rng, s)
     _settings(rng, s)
@@ -335,6 +345,7 @@ SCENARIOS: dict[str, Callable[[Random, Scene], None]] = {
     "mixed": _mixed,
     "all": _all,
     "http1": _http1,
+    "http1_pipeline": _http1_pipeline,
     "http1_unkind": _http1_unkind,
     "http1_link": _http1_link,
 }
