@@ -1238,7 +1238,7 @@ def test_content_that_crawls_over_http1() -> None:
     conn, _ = http1.connect(ORIGIN, Settings(output_budget=1000), 100.0)
     conn, data, ref = http1.request(conn, "POST", "/", (), bytes(70_000), 100.0)
     same, out, _ = http1.flush(conn, 110.0, unsent=conn.written)
-    assert (out, same.unflushed, same.flushed_at) == (b"", 65_536, conn.flushed_at), "nothing has moved"
+    assert (out, same.unflushed, same.flushed) == (b"", 65_536, conn.flushed), "nothing has moved"
     conn, out, _ = http1.flush(conn, 150.0, unsent=2000)
     assert (out, conn.unflushed) == (b"", 2000)
     conn, _, events = http1.handle_timeout(conn, 200.0)

@@ -29,6 +29,7 @@ EXTRAS: Final[dict[str, set[str]]] = {
     "fields.Head": {"bare"},
     "hpack.DecoderTable": {"memo"},
     "hpack.EncoderTable": {"around", "blocks"},
+    "http1_parse.ResponseHead": {"framing"},
     "http1_state.Setup": {"host"},
     "http2_state.Control": {"owner"},
     "http2_state.Setup": {"authority", "keepalive", "remembers", "scheme"},

@@ -374,10 +374,10 @@ class Exchange(Value):
         moved_at = self.sent_at if self.upload is None else max(self.sent_at, self.upload.moved_at)
         return max(self.heard_at(), self.reader_at, moved_at)
 
-    def running_clock(self, flushed: int = 0, flushed_at: float = NEVER) -> tuple[float, str]:
+    def running_clock(self, flushed: tuple[int, float] = (0, NEVER)) -> tuple[float, str]:
         """The clock that runs now: when it runs out, and its name. Where two run, the earlier one.
 
-        `flushed`: where in the connection's output the kernel is, `flushed_at`: when it last took content.
+        `flushed`: where in the connection's output the kernel is, and when it last took content.
         """
         state = self.state
         upload = self.upload
@@ -390,14 +390,14 @@ class Exchange(Value):
         if state == OPEN_AWAITING or state == OPEN_RECEIVING or state == TUNNEL:
             if upload is not None and upload.queued:
                 sending = True
-                at = (upload.moved_at if upload.is_shut() else max(upload.moved_at, flushed_at)) + clocks.write
+                at = (upload.moved_at if upload.is_shut() else max(upload.moved_at, flushed[1])) + clocks.write
                 clock = "write"
             elif state != TUNNEL:  # we owe content: no clock blames the peer since all that we gave has gone
                 at = max(self.opened_at, self.idle_since()) + clocks.reader
                 clock = "reader"
         elif state == LOCAL_AWAITING or state == CONNECTING or state == RESERVED:
-            if upload is not None and upload.end > flushed and state == LOCAL_AWAITING:  # its end has not left
-                at = max(self.sent_at, flushed_at) + clocks.write
+            if upload is not None and upload.end > flushed[0] and state == LOCAL_AWAITING:  # its end has not left
+                at = max(self.sent_at, flushed[1]) + clocks.write
                 clock = "write"
             else:
                 at = max(self.sent_at, self.interim_at) + clocks.head
@@ -422,9 +422,9 @@ class Exchange(Value):
                     name = "idle"
         return due, name
 
-    def overdue(self, now: float, flushed: int = 0, flushed_at: float = NEVER) -> Failure:
+    def overdue(self, now: float, flushed: tuple[int, float] = (0, NEVER)) -> Failure:
         """What to say when the running clock has run out: what was seen, what was allowed, what to do."""
-        name = self.running_clock(flushed, flushed_at)[1]
+        name = self.running_clock(flushed)[1]
         heard = self.heard_at()
         kind = "ReadTimeout"
         if name == "total":

@@ -43,7 +43,7 @@ from calamint.core.value import INFINITY, NEVER, Fields
 def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP1Connection, bytes]:
     """A new connection; nothing goes before its first request."""
     setup = Setup(origin, settings)
-    conn = HTTP1Connection(setup, OPEN, (), 1, 0, 0, 1, STATUS_LINE, 0, 0, b"", 0, 0, 0, NEVER, now, NEVER, INFINITY)
+    conn = HTTP1Connection(setup, OPEN, (), 1, 0, 0, STATUS_LINE, 0, 0, b"", 0, 0, (0, NEVER), now, NEVER, INFINITY)
     return conn, b""
 
 
@@ -94,11 +94,11 @@ def request(
     clocks: Clocks = CLOCKS,
 ) -> tuple[HTTP1Connection, bytes, int]:
     """Sends a request's head, and its content as the output budget allows (§3, §6). See `verbs.request`."""
-    if not capacity(conn):
+    if (conn.requests or conn.status != OPEN or conn.last_ref) and not capacity(conn):
         refuse(conn)
     size = -1 if content is None else len(content)
     head, length, around = http1_parse.encode_request(method, target, conn.setup.host, fields, size, end)
-    if length < 0 and not conn.minor:
+    if length < 0 and not conn.setup.chunks:
         # "MUST NOT send a request containing Transfer-Encoding unless it knows the server will handle HTTP/1.1" (§6.1)
         raise LocalProtocolError(
             "the peer speaks HTTP/1.0, which has no chunks: declare a content-length (RFC 9112 §6.1)"
@@ -117,7 +117,11 @@ def request(
     )
     record.owner = draft.owner
     draft.requests = (*draft.requests, record)
-    draft.wake = min(draft.wake, deadline, draft.now + clocks.shortest)
+    wake = draft.now + clocks.shortest
+    if deadline < wake:
+        wake = deadline
+    if wake < draft.wake:
+        draft.wake = wake
     if method == "CONNECT":
         record.state = CONNECTING
         record.upload = Upload(ending=end)
@@ -224,9 +228,8 @@ def flush(conn: HTTP1Connection, now: float, unsent: int = 0) -> Step:
         return conn, b"", []
     draft = Draft(conn, now)
     flushed = conn.written - unsent
-    if flushed > draft.flushed:
-        draft.flushed = flushed
-        draft.flushed_at = draft.now
+    if flushed > draft.flushed[0]:
+        draft.flushed = (flushed, draft.now)
         draft.unflushed = min(draft.unflushed, unsent)
     for record in draft.requests:
         if record.upload is not None and (record.upload.queued or record.upload.end > flushed):
@@ -250,7 +253,7 @@ def handle_timeout(conn: HTTP1Connection, now: float) -> Step:
     draft = Draft(conn, now)
     draft.wake = INFINITY
     for place, record in enumerate(draft.requests):
-        due, clock = record.running_clock(draft.flushed, draft.flushed_at)
+        due, clock = record.running_clock(draft.flushed)
         if place and clock != "write":  # its turn has not come
             due, clock = record.deadline, "total"
         if due > draft.now:
@@ -260,7 +263,7 @@ def handle_timeout(conn: HTTP1Connection, now: float) -> Step:
             record.state = OPEN_AWAITING
             draft.release(record)
         else:
-            failure = record.overdue(draft.now, draft.flushed, draft.flushed_at)
+            failure = record.overdue(draft.now, draft.flushed)
             draft.fail(failure.kind, failure.message, draft.written, record.ref)
             break
     return draft.finish()
@@ -313,8 +316,7 @@ def snapshot(conn: HTTP1Connection, now: float) -> Snapshot:
     """The connection at this moment."""
     origin = f"{conn.setup.origin.scheme}://{conn.setup.origin.authority()}"
     status = STATUS_NAMES[conn.status]
-    flushed = conn.flushed
-    requests = tuple([snap_request(record, now, None, None, flushed, conn.flushed_at) for record in conn.requests])
+    requests = tuple([snap_request(record, now, None, None, conn.flushed) for record in conn.requests])
     silence = now - conn.heard_at
     free = capacity(conn)
     sent = conn.written

@@ -71,12 +71,21 @@ class StatusLine(Value):
         self.reason: Final = reason
 
 
+def find_framing(status: int, length: int, coding: int) -> int:
+    """Where the content of a response ends, but for HEAD: the rules of §6.3 in their order."""
+    if status < 200 or status == 204 or status == 304:
+        return 0
+    if coding == CHUNKED:
+        return IN_CHUNKS
+    return WITH_CONNECTION if coding == OTHER_CODING or length < 0 else length
+
+
 @final
 class ResponseHead(Value):
     """A response's head, read: `length` is its content-length or -1, `coding` what its transfer-encoding says, `closes`
-    whether the connection ends with it (§9.3), `minor` the version."""
+    whether the connection ends with it (§9.3), `minor` the version, `framing` where its content ends, but after HEAD."""
 
-    __slots__ = ("status", "reason", "fields", "length", "coding", "closes", "minor")
+    __slots__ = ("status", "reason", "fields", "length", "coding", "closes", "minor", "framing")
     __match_args__: ClassVar[tuple[str, ...]] = ("status", "reason", "fields", "length", "coding", "closes", "minor")
 
     def __init__(
@@ -89,6 +98,7 @@ class ResponseHead(Value):
         self.coding: Final = coding
         self.closes: Final = closes
         self.minor: Final = minor
+        self.framing: Final = find_framing(status, length, coding)
 
 
 @final
@@ -125,6 +135,7 @@ SEEN: Final = ResponseHead(0, b"seen once", (), -1, NO_CODING, False)
 # Caches of pure functions, without secrets; those that fill with what is said only once are in two generations.
 requests: dict[tuple[str, bytes, Fields], RequestHead] = {}  # by method, host and fields
 old_requests: dict[tuple[str, bytes, Fields], RequestHead] = {}
+wholes: dict[tuple[str, str, bytes, Fields], tuple[bytes, RequestHead]] = {}  # and by target; b"" for: seen once
 statuses: dict[bytes, StatusLine] = {}
 names: dict[bytes, bytes] = {}
 lines: dict[bytes, tuple[bytes, bytes]] = {}
@@ -155,6 +166,12 @@ def encode_request(
     `size` bytes of content are known, -1 for none, and with `end` they are all. Where the caller's fields do not say how
     the content is framed, one more does.
     """
+    global wholes
+    bare = end and size < 0  # all of it is the head: what recurs is remembered, once it has recurred
+    if bare:
+        known = wholes.get((method, target, host, fields))
+        if known is not None and known[0]:
+            return known[0], 0, known[1]
     if method == "CONNECT":
         check_target(method, target)
         host = target.encode("ascii")  # "the same as the authority" (§3.2.3, RFC 9110 §7.2)
@@ -182,7 +199,18 @@ def encode_request(
         )
     if head.expects and end and size <= 0:
         raise LocalProtocolError("expect: 100-continue without content (RFC 9110 §10.1.1)")
-    return b"".join((head.before, target.encode("ascii"), head.after, framing)), length, head
+    data = b"".join((head.before, target.encode("ascii"), head.after, framing))
+    if (
+        bare
+        and method != "CONNECT"
+        and head is requests.get((method, host, fields))
+        and head.length < 0
+        and not head.chunked
+    ):
+        if len(wholes) >= REQUEST_MEMO:
+            wholes = {}
+        wholes[(method, target, host, fields)] = (b"" if known is None else data, head)
+    return data, length, head
 
 
 def encode_around(method: str, host: bytes, fields: Fields) -> RequestHead:
@@ -468,13 +496,8 @@ def decode_codings(value: bytes) -> int:
 
 
 def body_framing(method: str, head: ResponseHead) -> int:
-    """The length of the content of this response to `method`, or how else it ends: the rules of §6.3 in their order."""
-    status = head.status
-    if method == "HEAD" or status < 200 or status == 204 or status == 304:
-        return 0  # "regardless of the header fields present in the message"
-    if head.coding == CHUNKED:
-        return IN_CHUNKS
-    return WITH_CONNECTION if head.coding == OTHER_CODING or head.length < 0 else head.length
+    """The length of the content of this response to `method`, or how else it ends (§6.3)."""
+    return 0 if method == "HEAD" else head.framing  # "regardless of the header fields present in the message"
 
 
 # §7.1 chunks

@@ -30,6 +30,7 @@ from calamint.core.http1_state import (
     TRAILERS,
     UNTIL_CLOSE,
     Draft,
+    Setup,
 )
 
 # What the head of the final response makes of a state.
@@ -43,8 +44,9 @@ ANSWERED: Final[dict[int, int]] = {
 
 def recv_bytes(draft: Draft, data: bytes) -> None:
     """Takes all that is complete, and content that is not. A byte is looked at once, or a few times in a short line."""
-    searched = max(0, len(draft.buffer) - 3)  # no empty line begins there
+    searched = 0
     if draft.buffer:
+        searched = max(0, len(draft.buffer) - 3)  # no empty line begins there
         data = draft.buffer + data
     pos = 0
     size = len(data)
@@ -86,7 +88,8 @@ def recv_head(draft: Draft, data: bytes, searched: int) -> int:
     head = http1_parse.decode_head(data[: cut + 2], settings.max_field_section, settings.max_fields, connects)
     start = cut + len(EMPTY_LINE)
     draft.reading = STATUS_LINE
-    draft.minor = head.minor
+    if not head.minor and draft.setup.chunks:
+        draft.setup = Setup(draft.setup.origin, settings, False)
     if head.closes:
         draft.last_ref = record.ref
     if head.status < 200 and head.status != 101:
@@ -219,7 +222,10 @@ def recv_end(draft: Draft, record: Exchange) -> None:
     draft.events.append(events.ResponseEnded(record.ref))
     draft.requests = draft.requests[1:]
     draft.reading = STATUS_LINE
-    draft.upgrade_ref = 0  # it was the last one, and is over: "a server MAY ignore a received Upgrade" (RFC 9110 §7.8)
+    if draft.upgrade_ref:
+        draft.upgrade_ref = (
+            0  # it was the last one, and is over: "a server MAY ignore a received Upgrade" (RFC 9110 §7.8)
+        )
     owed = EXPECTING <= record.state <= TUNNEL and record.method != "CONNECT"  # a CONNECT that is refused owes nothing
     if record.ref == draft.last_ref or owed:
         if draft.requests:

@@ -53,21 +53,22 @@ ENDED_BY_US: Final[dict[int, int]] = {
 }
 # What a connection consists of, and its draft.
 PARTS: Final = (
-    "setup", "status", "requests", "next_ref", "last_ref", "upgrade_ref", "minor", "reading", "left", "interims", "buffer",
-    "written", "unflushed", "flushed", "flushed_at", "now", "heard_at", "wake",
+    "setup", "status", "requests", "next_ref", "last_ref", "upgrade_ref", "reading", "left", "interims", "buffer",
+    "written", "unflushed", "flushed", "now", "heard_at", "wake",
 )  # fmt: skip
 
 
 @final
 class Setup(Value):
-    """What does not change in a connection's life."""
+    """What hardly changes in a connection's life; `chunks`: whether the peer takes them, which HTTP/1.0 does not."""
 
-    __slots__ = ("origin", "settings", "host")
-    __match_args__: ClassVar[tuple[str, ...]] = ("origin", "settings")
+    __slots__ = ("origin", "settings", "chunks", "host")
+    __match_args__: ClassVar[tuple[str, ...]] = ("origin", "settings", "chunks")
 
-    def __init__(self, origin: Origin, settings: Settings) -> None:
+    def __init__(self, origin: Origin, settings: Settings, chunks: bool = True) -> None:
         self.origin: Final = origin
         self.settings: Final = settings
+        self.chunks: Final = chunks
         self.host: Final = origin.authority().encode("ascii")
 
 
@@ -86,15 +87,13 @@ class HTTP1Connection(Value):
         next_ref: int,
         last_ref: int,
         upgrade_ref: int,
-        minor: int,
         reading: int,
         left: int,
         interims: int,
         buffer: bytes,
         written: int,
         unflushed: int,
-        flushed: int,
-        flushed_at: float,
+        flushed: tuple[int, float],
         now: float,
         heard_at: float,
         wake: float,
@@ -105,15 +104,14 @@ class HTTP1Connection(Value):
         self.next_ref: Final = next_ref
         self.last_ref: Final = last_ref  # the connection ends with the response to this request; 0 for none
         self.upgrade_ref: Final = upgrade_ref  # this request asked for another protocol; 0 for none
-        self.minor: Final = minor  # of the HTTP version that the peer last answered in
         self.reading: Final = reading
         self.left: Final = left  # bytes still to come of a chunk
         self.interims: Final = interims  # interim responses to the first request
         self.buffer: Final = buffer  # the beginning of a head, a trailer section or a line; its end is not in it
         self.written: Final = written  # bytes handed out
         self.unflushed: Final = unflushed  # bytes of content among them that are not in the kernel yet
-        self.flushed: Final = flushed  # bytes of the output that were in the kernel when content last went there
-        self.flushed_at: Final = flushed_at  # when that was, or NEVER
+        # bytes of the output that were in the kernel when content last went there, and when that was, or NEVER
+        self.flushed: Final = flushed
         self.now: Final = now
         self.heard_at: Final = heard_at  # a byte last came, or NEVER
         self.wake: Final = wake  # no clock runs out before this
@@ -138,15 +136,13 @@ class Draft:
         self.next_ref: int = conn.next_ref
         self.last_ref: int = conn.last_ref
         self.upgrade_ref: int = conn.upgrade_ref
-        self.minor: int = conn.minor
         self.reading: int = conn.reading
         self.left: int = conn.left
         self.interims: int = conn.interims
         self.buffer: bytes = conn.buffer
         self.written: int = conn.written
         self.unflushed: int = conn.unflushed
-        self.flushed: int = conn.flushed
-        self.flushed_at: float = conn.flushed_at
+        self.flushed: tuple[int, float] = conn.flushed
         self.now: float = now if now > conn.now else conn.now
         self.heard_at: float = conn.heard_at
         self.wake: float = conn.wake
@@ -161,7 +157,6 @@ class Draft:
             self.next_ref,
             self.last_ref,
             self.upgrade_ref,
-            self.minor,
             self.reading,
             self.left,
             self.interims,
@@ -169,7 +164,6 @@ class Draft:
             self.written + len(data),
             self.unflushed,
             self.flushed,
-            self.flushed_at,
             self.now,
             self.heard_at,
             self.wake,

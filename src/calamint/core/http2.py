@@ -81,8 +81,7 @@ def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP2Connec
         0.0,
         len(data),
         0,
-        0,
-        NEVER,
+        (0, NEVER),
         now,
         NEVER,
         INFINITY,
@@ -244,9 +243,8 @@ def flush(conn: HTTP2Connection, now: float, unsent: int = 0) -> Step:
         return conn, b"", []
     draft = Draft(conn, now)
     flushed = conn.written - unsent
-    if flushed > draft.flushed:
-        draft.flushed = flushed
-        draft.flushed_at = draft.now
+    if flushed > draft.flushed[0]:
+        draft.flushed = (flushed, draft.now)
         draft.unflushed = min(draft.unflushed, unsent)
     if unsent:  # whose end has not left has not been sent yet: its `head` begins later
         for stream in all_streams(draft.streams):
@@ -275,7 +273,7 @@ def handle_timeout(conn: HTTP2Connection, now: float) -> Step:
             return draft.finish()
         draft.wake = control.ping_at + PING_LIMIT
     for stream in all_streams(draft.streams):
-        due, clock = stream.running_clock(draft.flushed, draft.flushed_at)
+        due, clock = stream.running_clock(draft.flushed)
         if due > draft.now:
             draft.wake = min(draft.wake, due)
         elif clock == "expect":
@@ -284,7 +282,7 @@ def handle_timeout(conn: HTTP2Connection, now: float) -> Step:
             draft.release(stream)
         else:
             draft.reset(stream, CANCEL)
-            draft.events.append(RequestFailed(stream.ref, stream.overdue(draft.now, draft.flushed, draft.flushed_at)))
+            draft.events.append(RequestFailed(stream.ref, stream.overdue(draft.now, draft.flushed)))
     if draft.control.unsent:
         draft.pace_resets()
     keep_alive(draft)
@@ -407,7 +405,7 @@ def snapshot(conn: HTTP2Connection, now: float) -> Snapshot:
     """The connection at this moment."""
     initial = conn.peer.initial_window
     requests = [
-        snap_request(item, now, item.send_window + initial, item.recv_window, conn.flushed, conn.flushed_at)
+        snap_request(item, now, item.send_window + initial, item.recv_window, conn.flushed)
         for item in all_streams(conn.streams)
     ]
     control = conn.control

@@ -215,7 +215,7 @@ class HTTP2Connection(Value):
     __match_args__: ClassVar[tuple[str, ...]] = tuple(
         (
             "setup status peer control streams live next_ref ready encoder decoder send_window recv_window buffer "
-            "partial frames spent written unflushed flushed flushed_at now heard_at wake"
+            "partial frames spent written unflushed flushed now heard_at wake"
         ).split()
     )
     __slots__ = __match_args__
@@ -240,8 +240,7 @@ class HTTP2Connection(Value):
         spent: float,
         written: int,
         unflushed: int,
-        flushed: int,
-        flushed_at: float,
+        flushed: tuple[int, float],
         now: float,
         heard_at: float,
         wake: float,
@@ -264,8 +263,8 @@ class HTTP2Connection(Value):
         self.spent: Final = spent  # of the budget of frames that bring nothing forward, as of heard_at
         self.written: Final = written  # bytes handed out
         self.unflushed: Final = unflushed  # bytes of content among them that are not in the kernel yet
-        self.flushed: Final = flushed  # bytes of the output that were in the kernel when content last went there
-        self.flushed_at: Final = flushed_at  # when that was, or NEVER
+        # bytes of the output that were in the kernel when content last went there, and when that was, or NEVER
+        self.flushed: Final = flushed
         self.now: Final = now
         self.heard_at: Final = heard_at  # a frame last came, or NEVER
         self.wake: Final = wake  # no clock runs out before this
@@ -300,8 +299,7 @@ class Draft:
         self.spent: float = conn.spent
         self.written: int = conn.written
         self.unflushed: int = conn.unflushed
-        self.flushed: int = conn.flushed
-        self.flushed_at: float = conn.flushed_at
+        self.flushed: tuple[int, float] = conn.flushed
         self.now: float = now if now > conn.now else conn.now
         self.heard_at: float = conn.heard_at
         self.wake: float = conn.wake
@@ -329,7 +327,6 @@ class Draft:
             self.written + len(data),
             self.unflushed,
             self.flushed,
-            self.flushed_at,
             self.now,
             self.heard_at,
             self.wake,

@@ -125,12 +125,11 @@ def snap_request(
     now: float,
     send_window: int | None,
     recv_window: int | None,
-    flushed: int = 0,
-    flushed_at: float = NEVER,
+    flushed: tuple[int, float] = (0, NEVER),
 ) -> RequestSnapshot:
     """One request's record as a snapshot."""
     upload = exchange.upload
-    due, clock = exchange.running_clock(flushed, flushed_at)
+    due, clock = exchange.running_clock(flushed)
     heard = exchange.heard_at()
     return RequestSnapshot(
         exchange.ref,
