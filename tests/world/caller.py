@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from random import Random
 
 from calamint import core
-from calamint.core import http2_head
+from calamint.core import http1_parse, http2_head
 from calamint.core.errors import CalamintError, LocalProtocolError
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.verbs import find as core_find
@@ -123,8 +123,10 @@ class Caller:
         self.stuck = 0
         self.barren = 0  # connections in a row that took no request
         # Caches of pure functions, for all connections: the verdict on a seed must not depend on the worlds before it.
-        http2_head.blocks.clear()
-        http2_head.old_blocks.clear()
+        for cache in (http2_head.blocks, http2_head.old_blocks, http1_parse.heads, http1_parse.old_heads):
+            cache.clear()
+        for asked in (http1_parse.wholes, http1_parse.requests, http1_parse.old_requests):
+            asked.clear()
 
     def meet(self) -> None:
         """A new connection, link and server; nothing of the one before stays."""

@@ -132,7 +132,7 @@ def check_time(world: "Caller", request: "Request | None", record: Exchange, pla
     conn = world.conn
     if request is None:
         raise Violation("index", f"request {record.ref} has ended and stands there")
-    due = record.running_clock(conn.flushed, conn.flushed_at)[0] if place == 0 else record.deadline
+    due = record.running_clock(conn.flushed)[0] if place == 0 else record.deadline
     if conn.wake > due + TICK:
         raise Violation("silence", f"request {record.ref} is due at {due}, the timer is set to {conn.wake}")
     now = world.clock.now
@@ -142,7 +142,7 @@ def check_time(world: "Caller", request: "Request | None", record: Exchange, pla
         return
     active_at = max(request.active_at, record.sent_at)
     if record.upload is not None and (record.upload.queued or not record.upload.ending or world.outbox):
-        active_at = max(active_at, world.received_at, world.sent_at, conn.flushed_at)
+        active_at = max(active_at, world.received_at, world.sent_at, conn.flushed[1])
     if now > active_at + request.longest + TICK:
         silence = f"{now - active_at:.3f} s of silence, its longest clock is {request.longest}"
         raise Violation("silence", f"request {record.ref} goes on after {silence}")
