@@ -185,9 +185,9 @@ def _goaway(rng: Random, s: Scene) -> None:
 
 def _storm(rng: Random, s: Scene) -> None:
     """More resets than the pacer lets through at once."""
-    s.burst, s.requests, s.cancels, s.uploads = True, rng.choice((100, 650, 800)), 0.97, 0.05
+    s.burst, s.requests, s.cancels, s.uploads = True, rng.choice((100, 650, 700, 800)), 0.97, 0.05
     s.settings.update(max_streams=1000, first_streams=1000)
-    s.habits.settings = {3: rng.choice((40, 1000))}
+    s.habits.settings = {3: rng.choice((40, 1000, 1000, 1000))}
     s.habits.delay, s.habits.late, s.habits.after = 1.0, 0.1, 0.1
     s.readers, s.spread = ("eager",), 0.5
 
