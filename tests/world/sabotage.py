@@ -123,9 +123,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a larger INITIAL_WINDOW_SIZE wakes nobody",
-        "http2_settings.py",
-        "            draft.reopen_windows()\n",
-        "            pass\n",
+        "http2_receive.py",
+        "        draft.reopen_windows(highest)\n",
+        "        pass\n",
     ),
     Mutation(
         "a WINDOW_UPDATE wakes nobody",

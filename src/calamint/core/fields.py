@@ -216,7 +216,7 @@ def are_clean(values: tuple[bytes, ...]) -> bool:
 def check_name(name: bytes) -> bool:
     """Whether a response may have this name: a token in lower case that is not about the connection (§8.2.1, §8.2.2)."""
     global good_names
-    if LOWER_TOKEN.fullmatch(name) is None or name in CONNECTION_FIELDS:
+    if LOWER_TOKEN.fullmatch(name) is None or name in CONNECTION_FIELDS or name == b"te":
         return False
     if len(name) <= 64:
         if len(good_names) >= NAME_MEMO:

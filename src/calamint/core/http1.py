@@ -256,12 +256,13 @@ def handle_timeout(conn: HTTP1Connection, now: float) -> Step:
         due, clock = record.running_clock(draft.flushed)
         if place and clock != "write":  # its turn has not come
             due, clock = record.deadline, "total"
-        if due > draft.now:
-            draft.wake = min(draft.wake, due)
-        elif clock == "expect":
+        if due <= draft.now and clock == "expect":
             record = draft.own(record)
             record.state = OPEN_AWAITING
             draft.release(record)
+            due, clock = record.running_clock(draft.flushed)
+        if due > draft.now:
+            draft.wake = min(draft.wake, due)
         else:
             failure = record.overdue(draft.now, draft.flushed)
             draft.fail(failure.kind, failure.message, draft.written, record.ref)

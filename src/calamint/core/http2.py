@@ -196,7 +196,7 @@ def receive(conn: HTTP2Connection, data: bytes, now: float) -> Step:
         draft.terminate(fault.code, fault.reason)
         return draft.finish()
     if draft.frames != conn.frames:
-        draft.heard_at = draft.now
+        draft.regain()
         if draft.control.unconfirmed:  # any frame shows life
             draft.own_control().unconfirmed = {}
         quiet = draft.control.quiet
@@ -274,12 +274,13 @@ def handle_timeout(conn: HTTP2Connection, now: float) -> Step:
         draft.wake = control.ping_at + PING_LIMIT
     for stream in all_streams(draft.streams):
         due, clock = stream.running_clock(draft.flushed)
-        if due > draft.now:
-            draft.wake = min(draft.wake, due)
-        elif clock == "expect":
+        if due <= draft.now and clock == "expect":
             stream = draft.own(stream)
             stream.state = GRID[stream.state * COLUMNS + RECV_CONTINUE]
             draft.release(stream)
+            due, clock = stream.running_clock(draft.flushed)
+        if due > draft.now:
+            draft.wake = min(draft.wake, due)
         else:
             draft.reset(stream, CANCEL)
             draft.events.append(RequestFailed(stream.ref, stream.overdue(draft.now, draft.flushed)))

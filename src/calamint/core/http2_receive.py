@@ -403,8 +403,12 @@ def recv_settings(draft: Draft, flags: int, ref: int, payload: bytes) -> None:
     settings = frames.decode_settings(payload)
     if not draft.peer.known:
         draft.peer = draft.peer.replace(limit=draft.setup.settings.max_streams)
+    before = draft.peer.initial_window
     for name, number in settings:
         apply_setting(draft, name, number)
+    highest = max([number for name, number in settings if name == frames.INITIAL_WINDOW_SIZE], default=0)
+    if highest > before:  # once for all of them: work is not multiplied by what they say
+        draft.reopen_windows(highest)
     draft.out.append(frames.encode_settings_ack())
     draft.events.append(SettingsReceived(settings))
 

@@ -58,8 +58,6 @@ def apply_setting(draft: Draft, name: int, number: int) -> None:
         if number > flow.MAX_WINDOW:
             raise ConnectionFault(FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE={number}, allowed are 2^31-1 (§6.5.2)")
         draft.peer = peer.replace(initial_window=number)
-        if number > peer.initial_window:
-            draft.reopen_windows()
     elif name == frames.MAX_FRAME_SIZE:
         if not 16_384 <= number <= 2**24 - 1:
             raise ConnectionFault(PROTOCOL_ERROR, f"MAX_FRAME_SIZE={number}, allowed are 16384 to 16777215 (§6.5.2)")

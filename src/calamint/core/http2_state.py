@@ -441,10 +441,10 @@ class Draft:
                 own.recv_window += change
                 self.give_credit(own)  # what was not worth an update may be one now
 
-    def reopen_windows(self) -> None:
-        """INITIAL_WINDOW_SIZE rose: streams that waited for their window go on (RFC 9113 §6.9.2)."""
+    def reopen_windows(self, highest: int) -> None:
+        """INITIAL_WINDOW_SIZE rose, for a moment to `highest`: streams that waited for their window go on (RFC 9113 §6.9.2)."""
         for stream in all_streams(self.streams):
-            if overflows(stream.send_window, self.peer.initial_window):
+            if overflows(stream.send_window, highest):
                 raise ConnectionFault(FLOW_CONTROL_ERROR, f"the window of stream {stream.ref} above 2^31-1 (§6.9.2)")
             if stream.upload is not None and stream.upload.queued and may_send(stream):
                 self.make_ready(stream.ref)
@@ -498,11 +498,15 @@ class Draft:
             if both or not ours_open:
                 del self.own_control().unsent[ref]
 
-    def charge(self) -> None:
-        """A frame that brings nothing forward: so many are allowed, and then it is an attack (RFC 9113 §10.5)."""
+    def regain(self) -> None:
+        """A frame has come, so time that has passed since the one before it counts for the budget."""
         if self.spent > 0.0:
             self.spent = max(0.0, self.spent - (self.now - self.heard_at) * CALM_RATE)
         self.heard_at = self.now
+
+    def charge(self) -> None:
+        """A frame that brings nothing forward: so many are allowed, and then it is an attack (RFC 9113 §10.5)."""
+        self.regain()
         self.spent += 1.0
         if self.spent > CALM_BURST:
             allowed = f"allowed are {CALM_BURST:g} at once and {CALM_RATE:g} a second"
