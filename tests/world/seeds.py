@@ -1,0 +1,10 @@
+"""Worlds that once broke a law: scenario, seed, what it was. The script of a seed changes with `script.py`; so does the story."""
+
+SEEDS: tuple[tuple[str, int, str], ...] = (
+    ("whole", 2, "the connection's window grew each time that settings shrank it and gave it back"),
+    ("whole", 16, "after the expect clock the timer forgot the request's deadline"),
+    ("http1", 23, "behind the first in a pipeline the head clock had run out unheard"),
+    ("http1", 60, "a request was sent behind one that asked for an upgrade, whose answer was still to come"),
+    ("http1_link", 59, "the head clock ran from the last write but one, while the end of the content still waited"),
+    ("uploads", 34, "a window that shut made the write clock due earlier than the timer knew"),
+)
