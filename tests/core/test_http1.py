@@ -1238,7 +1238,7 @@ def test_content_that_crawls_over_http1() -> None:
     conn, _ = http1.connect(ORIGIN, Settings(output_budget=1000), 100.0)
     conn, data, ref = http1.request(conn, "POST", "/", (), bytes(70_000), 100.0)
     same, out, _ = http1.flush(conn, 110.0, unsent=conn.written)
-    assert (out, same.unflushed, same.flushed) == (b"", 65_536, conn.flushed), "nothing has moved"
+    assert (out, same.unflushed, same.flushed) == (b"", 65_536, (0, NEVER, True)), "nothing has moved"
     conn, out, _ = http1.flush(conn, 150.0, unsent=2000)
     assert (out, conn.unflushed) == (b"", 2000)
     conn, _, events = http1.handle_timeout(conn, 200.0)
@@ -1253,7 +1253,9 @@ def test_content_that_crawls_over_http1() -> None:
     opened, _, _ = http1.request(opened, "POST", "/", (), b"abc", 100.0, end=False)
     opened, out, _ = http1.flush(opened, 101.0, unsent=1)
     assert (out, opened.requests[0].sent_at) == (b"", NEVER), "its end is not even given"
-    conn, _, events = http1.handle_timeout(conn, 315.0)
+    conn, _, events = http1.handle_timeout(conn, 359.9)
+    assert (events, http1.next_timeout(conn)) == ([], 360.0)
+    conn, _, events = http1.handle_timeout(conn, 360.0)
     assert isinstance(events[0], RequestFailed) and events[0].failure.kind == "ReadTimeout"
 
 

@@ -557,3 +557,12 @@ def test_trailers_and_interim_heads_keep_their_order_around_a_tunnel() -> None:
     events = client.receive(wire.headers_frame(ref, wire.literal(b"x", b"y"), end=True))
     assert events == [TrailersReceived(ref, ((b"x", b"y"),)), ResponseEnded(ref)]
     assert core.next_timeout(client.conn) == INFINITY or core.in_flight(client.conn) == 0
+
+
+def test_the_end_of_another_response_does_not_forget_an_upgrade() -> None:
+    """What goes behind a request for another protocol would be read as that protocol."""
+    client = Client("http/1.1", settings=core.Settings(pipeline=5))
+    client.request("GET", "/")
+    client.request("GET", "/chat", UPGRADE)
+    client.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert core.capacity(client.conn) == 0

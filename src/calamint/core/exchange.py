@@ -374,7 +374,7 @@ class Exchange(Value):
         moved_at = self.sent_at if self.upload is None else max(self.sent_at, self.upload.moved_at)
         return max(self.heard_at(), self.reader_at, moved_at)
 
-    def running_clock(self, flushed: tuple[int, float] = (0, NEVER)) -> tuple[float, str]:
+    def running_clock(self, flushed: tuple[int, float, bool] = (0, NEVER, False)) -> tuple[float, str]:
         """The clock that runs now: when it runs out, and its name. Where two run, the earlier one.
 
         `flushed`: where in the connection's output the kernel is, and when it last took content.
@@ -390,7 +390,7 @@ class Exchange(Value):
         if state == OPEN_AWAITING or state == OPEN_RECEIVING or state == TUNNEL:
             if upload is not None and upload.queued:
                 sending = True
-                at = (upload.moved_at if upload.is_shut() else max(upload.moved_at, flushed[1])) + clocks.write
+                at = max(upload.moved_at, upload.shut_at if upload.is_shut() else flushed[1]) + clocks.write
                 clock = "write"
             elif state != TUNNEL:  # we owe content: no clock blames the peer since all that we gave has gone
                 at = max(self.opened_at, self.idle_since()) + clocks.reader
@@ -422,7 +422,7 @@ class Exchange(Value):
                     name = "idle"
         return due, name
 
-    def overdue(self, now: float, flushed: tuple[int, float] = (0, NEVER)) -> Failure:
+    def overdue(self, now: float, flushed: tuple[int, float, bool] = (0, NEVER, False)) -> Failure:
         """What to say when the running clock has run out: what was seen, what was allowed, what to do."""
         name = self.running_clock(flushed)[1]
         heard = self.heard_at()

@@ -43,7 +43,9 @@ from calamint.core.value import INFINITY, NEVER, Fields
 def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP1Connection, bytes]:
     """A new connection; nothing goes before its first request."""
     setup = Setup(origin, settings)
-    conn = HTTP1Connection(setup, OPEN, (), 1, 0, 0, STATUS_LINE, 0, 0, b"", 0, 0, (0, NEVER), now, NEVER, INFINITY)
+    conn = HTTP1Connection(
+        setup, OPEN, (), 1, 0, 0, STATUS_LINE, 0, 0, b"", 0, 0, (0, NEVER, False), now, NEVER, INFINITY
+    )
     return conn, b""
 
 
@@ -228,15 +230,16 @@ def flush(conn: HTTP1Connection, now: float, unsent: int = 0) -> Step:
         return conn, b"", []
     draft = Draft(conn, now)
     flushed = conn.written - unsent
-    if flushed > draft.flushed[0]:
-        draft.flushed = (flushed, draft.now)
+    before, at, _ = conn.flushed
+    draft.flushed = (max(flushed, before), draft.now if flushed > before else at, unsent > 0)
+    if flushed > before:
         draft.unflushed = min(draft.unflushed, unsent)
     for record in draft.requests:
-        if record.upload is not None and (record.upload.queued or record.upload.end > flushed):
+        if record.upload is not None and (record.upload.queued or record.upload.end > before):
             owned = draft.own(record)
             if owned.upload is not None and owned.upload.queued:
                 draft.pump(owned, owned.upload)
-            elif owned.sent_at > NEVER:  # its end has not left: its `head` begins later
+            elif owned.sent_at > NEVER:  # its end had not left until now: its `head` begins here
                 owned.sent_at = draft.now
     return draft.finish()
 

@@ -222,10 +222,8 @@ def recv_end(draft: Draft, record: Exchange) -> None:
     draft.events.append(events.ResponseEnded(record.ref))
     draft.requests = draft.requests[1:]
     draft.reading = STATUS_LINE
-    if draft.upgrade_ref:
-        draft.upgrade_ref = (
-            0  # it was the last one, and is over: "a server MAY ignore a received Upgrade" (RFC 9110 §7.8)
-        )
+    if record.ref == draft.upgrade_ref:
+        draft.upgrade_ref = 0  # it is over: "a server MAY ignore a received Upgrade header field" (RFC 9110 §7.8)
     owed = EXPECTING <= record.state <= TUNNEL and record.method != "CONNECT"  # a CONNECT that is refused owes nothing
     if record.ref == draft.last_ref or owed:
         if draft.requests:

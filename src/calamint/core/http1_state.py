@@ -93,7 +93,7 @@ class HTTP1Connection(Value):
         buffer: bytes,
         written: int,
         unflushed: int,
-        flushed: tuple[int, float],
+        flushed: tuple[int, float, bool],
         now: float,
         heard_at: float,
         wake: float,
@@ -110,7 +110,8 @@ class HTTP1Connection(Value):
         self.buffer: Final = buffer  # the beginning of a head, a trailer section or a line; its end is not in it
         self.written: Final = written  # bytes handed out
         self.unflushed: Final = unflushed  # bytes of content among them that are not in the kernel yet
-        # bytes of the output that were in the kernel when content last went there, and when that was, or NEVER
+        # bytes of the output that were in the kernel when content last went there; when that was, or NEVER; whether some
+        # were held back
         self.flushed: Final = flushed
         self.now: Final = now
         self.heard_at: Final = heard_at  # a byte last came, or NEVER
@@ -142,7 +143,7 @@ class Draft:
         self.buffer: bytes = conn.buffer
         self.written: int = conn.written
         self.unflushed: int = conn.unflushed
-        self.flushed: tuple[int, float] = conn.flushed
+        self.flushed: tuple[int, float, bool] = conn.flushed
         self.now: float = now if now > conn.now else conn.now
         self.heard_at: float = conn.heard_at
         self.wake: float = conn.wake

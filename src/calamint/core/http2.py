@@ -81,7 +81,7 @@ def connect(origin: Origin, settings: Settings, now: float) -> tuple[HTTP2Connec
         0.0,
         len(data),
         0,
-        (0, NEVER),
+        (0, NEVER, False),
         now,
         NEVER,
         INFINITY,
@@ -243,12 +243,13 @@ def flush(conn: HTTP2Connection, now: float, unsent: int = 0) -> Step:
         return conn, b"", []
     draft = Draft(conn, now)
     flushed = conn.written - unsent
-    if flushed > draft.flushed[0]:
-        draft.flushed = (flushed, draft.now)
+    before, at, held = conn.flushed
+    draft.flushed = (max(flushed, before), draft.now if flushed > before else at, unsent > 0)
+    if flushed > before:
         draft.unflushed = min(draft.unflushed, unsent)
-    if unsent:  # whose end has not left has not been sent yet: its `head` begins later
+    if unsent or held:  # whose end had not left was not sent until now: its `head` begins here
         for stream in all_streams(draft.streams):
-            if stream.sent_at > NEVER and stream.upload is not None and stream.upload.end > flushed:
+            if stream.sent_at > NEVER and stream.upload is not None and stream.upload.end > before:
                 draft.own(stream).sent_at = draft.now
     pump(draft)
     return draft.finish()
@@ -338,8 +339,8 @@ def put_settings(conn: HTTP2Connection, settings: Settings, now: float) -> tuple
     draft.enforce(laxer(before, settings) if control.pending else settings)
     if draft.setup.settings.header_table_size > draft.decoder.limit:
         draft.decoder = hpack.allow(draft.decoder, settings.header_table_size)
-    if settings.connection_window > before.connection_window:  # it grows at once, and shrinks as it is used
-        growth = settings.connection_window - before.connection_window
+    growth = settings.connection_window - draft.recv_window
+    if settings.connection_window > before.connection_window and growth > 0:  # at once; it shrinks as it is used
         draft.out.append(frames.encode_window_update(0, growth))
         draft.recv_window += growth
     draft.wake = min(draft.wake, draft.now + settings.keepalive)

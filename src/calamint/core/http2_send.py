@@ -141,7 +141,8 @@ def pump(draft: Draft) -> None:
         if upload.queued:
             room = min(frame, stream.send_window + draft.peer.initial_window, draft.send_window)
             if room <= 0:
-                upload.shut_at = draft.now
+                if not upload.is_shut():
+                    upload.shut_at = draft.now
                 if draft.send_window <= 0 < stream.send_window + draft.peer.initial_window:
                     held.append(ref)
                 continue  # its own window is shut: a WINDOW_UPDATE makes it ready again

@@ -240,7 +240,7 @@ class HTTP2Connection(Value):
         spent: float,
         written: int,
         unflushed: int,
-        flushed: tuple[int, float],
+        flushed: tuple[int, float, bool],
         now: float,
         heard_at: float,
         wake: float,
@@ -263,7 +263,8 @@ class HTTP2Connection(Value):
         self.spent: Final = spent  # of the budget of frames that bring nothing forward, as of heard_at
         self.written: Final = written  # bytes handed out
         self.unflushed: Final = unflushed  # bytes of content among them that are not in the kernel yet
-        # bytes of the output that were in the kernel when content last went there, and when that was, or NEVER
+        # bytes of the output that were in the kernel when content last went there; when that was, or NEVER; whether some
+        # were held back
         self.flushed: Final = flushed
         self.now: Final = now
         self.heard_at: Final = heard_at  # a frame last came, or NEVER
@@ -299,7 +300,7 @@ class Draft:
         self.spent: float = conn.spent
         self.written: int = conn.written
         self.unflushed: int = conn.unflushed
-        self.flushed: tuple[int, float] = conn.flushed
+        self.flushed: tuple[int, float, bool] = conn.flushed
         self.now: float = now if now > conn.now else conn.now
         self.heard_at: float = conn.heard_at
         self.wake: float = conn.wake

@@ -125,7 +125,7 @@ def snap_request(
     now: float,
     send_window: int | None,
     recv_window: int | None,
-    flushed: tuple[int, float] = (0, NEVER),
+    flushed: tuple[int, float, bool] = (0, NEVER, False),
 ) -> RequestSnapshot:
     """One request's record as a snapshot."""
     upload = exchange.upload

@@ -291,8 +291,7 @@ class Connection:
                 self._state = (value, out[sent:])
                 self._marked = False
                 if sent < len(out) or wire.sealed:
-                    if sent:  # bytes move: the clocks want to know
-                        self._step(*core.flush(value, time.monotonic(), len(out) - sent))
+                    self._step(*core.flush(value, time.monotonic(), len(out) - sent))  # the clocks want to know
                     return
             self._step(*core.flush(value, time.monotonic()))
             if not self._state[1]:
