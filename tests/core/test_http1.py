@@ -1275,3 +1275,12 @@ def test_a_server_of_http_1_0_is_sent_no_chunks() -> None:
     with pytest.raises(LocalProtocolError, match="declare a content-length"):
         client.request("POST", end=False)
     assert client.request("POST", fields=((b"content-length", b"3"),), content=b"abc").endswith(b"\r\n\r\nabc")
+
+
+def test_the_turn_of_a_request_whose_content_is_not_complete() -> None:
+    """Its clocks are asked then, and it has not been sent; found by the world."""
+    conn = piped("GET")
+    clocks = Clocks(reader=30.0)
+    conn, _, ref = http1.request(conn, "PUT", "/", (), b"a", 110.0, end=False, clocks=clocks)
+    conn, _, _ = http1.receive(conn, HELLO, 139.0)
+    assert (conn.requests[0].sent_at, http1.next_timeout(conn)) == (NEVER, 140.0)

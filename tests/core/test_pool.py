@@ -705,3 +705,38 @@ def test_a_timeout_that_comes_early_does_nothing() -> None:
     assert desk.handle_timeout(world.pool, 1.0) == []
     world.pass_time(10.0)
     assert desk.next_timeout(world.pool) == INFINITY
+
+
+def test_a_connection_that_becomes_idle_by_a_timeout_may_send_another_away() -> None:
+    world = World(Limits(max_keepalive_connections=1))
+    late = world.submit(A, deadline=20.0)
+    world.connect()
+    world.submit(B)
+    second = world.connect()
+    world.answer(second)
+    world.receive(1, wire.ping())
+    world.pass_time(20.0)
+    assert world.failure(late).kind == "DeadlineExceeded"
+    assert (world.shut, list(world.pool.idle)) == ([second], [1])
+
+
+def test_a_dial_that_nobody_needs_any_more_may_fail() -> None:
+    world = World(announced=1)
+    world.submit()
+    world.connect()
+    ticket = world.submit()
+    world.act(desk.cancel(world.pool, ticket, 0.0))
+    world.fail()
+    assert (world.dials, world.running()) == ([], {1: 1})
+
+
+def test_a_read_of_nothing_changes_nothing() -> None:
+    world = World()
+    ticket = world.submit(PLAIN)
+    id = world.connect("http/1.1")
+    before = world.pool.held[id].value
+    world.receive(id, b"")
+    assert world.pool.held[id].value is before
+    world.receive(id, b"HTTP/1.1 103 Early\r\n\r\n")
+    world.act(desk.closed(world.pool, id, 0.0, clean=True))
+    assert [type(event).__name__ for event in world.events[ticket]] == ["InterimReceived", "RequestFailed"]

@@ -7,4 +7,6 @@ SEEDS: tuple[tuple[str, int, str], ...] = (
     ("http1", 60, "a request was sent behind one that asked for an upgrade, whose answer was still to come"),
     ("http1_link", 59, "the head clock ran from the last write but one, while the end of the content still waited"),
     ("uploads", 34, "a window that shut made the write clock due earlier than the timer knew"),
+    ("http1_link", 239692339815, "content held back in a pipeline was taken for sent when its turn came"),
+    ("http1_unkind", 110536137752, "when its turn came in a pipeline, a clock was due earlier than the timer knew"),
 )

@@ -32,6 +32,7 @@ from calamint.core.http1_state import (
     Draft,
     Setup,
 )
+from calamint.core.value import NEVER
 
 # What the head of the final response makes of a state.
 ANSWERED: Final[dict[int, int]] = {
@@ -231,4 +232,7 @@ def recv_end(draft: Draft, record: Exchange) -> None:
         else:
             draft.end(None)
     elif draft.requests:
-        draft.own(draft.requests[0]).sent_at = draft.now  # its turn comes only now: its clock begins here
+        following = draft.own(draft.requests[0])  # its turn comes only now: its clocks begin here
+        if following.sent_at > NEVER:
+            following.sent_at = draft.now
+        draft.wake = min(draft.wake, following.running_clock(draft.flushed)[0])

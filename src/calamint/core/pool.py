@@ -164,8 +164,7 @@ def close(pool: Pool, now: float, grace: float = 0.0) -> list[Action]:
     for dial in list(pool.dials.values()):
         forget(pool, dial)
     for held in list(pool.held.values()):
-        if held.id in pool.held:
-            settle(pool, held, now)
+        settle(pool, held, now)
     pool.wake = min(pool.wake, pool.closing_at)
     actions = finish(pool, now)
     return [*actions, *handle_timeout(pool, now)]
