@@ -114,9 +114,10 @@ class World:
         else:
             assert joined(parts) == joined(events)
             assert written == len(out)
-            names = set(whole.__match_args__) - {"wake", "spent"}  # it may be early; and it is a sum of fractions
-            if isinstance(pieces, HTTP2Connection) and isinstance(whole, HTTP2Connection):
-                assert abs(pieces.spent - whole.spent) < 1e-6
+            names = set(whole.__match_args__) - {
+                "wake",
+                "spent",
+            }  # early; and what we send, call by call, gives back of it
             if core.is_closed(whole):
                 names.discard("heard_at")
             same(pieces, whole, sorted(names))

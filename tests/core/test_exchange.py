@@ -51,6 +51,7 @@ def make(
     last_data_at: float = NEVER,
     unread_at: float = NEVER,
     reader_at: float = NEVER,
+    recv_window: int = 1,
 ) -> Exchange:
     """Request 5, opened at 100."""
     return Exchange(
@@ -60,6 +61,7 @@ def make(
         last_data_at=last_data_at,
         unread_at=unread_at,
         reader_at=reader_at,
+        recv_window=recv_window,
     )
 
 
@@ -458,3 +460,28 @@ def test_reader_begins_when_what_was_given_has_gone() -> None:
     """Only then is it the caller's turn; and a clock that began earlier would run out before anybody wakes up for it."""
     item = make(OPEN_AWAITING, reader_at=110, upload=Upload(sent=5, moved_at=150))
     assert item.running_clock() == (150 + FOUR.reader, "reader")
+
+
+def test_write_does_not_blame_a_peer_that_our_reader_holds_up() -> None:
+    """Its window is full of what nobody reads, and it may not take more before that: the reader's clock runs."""
+    shut = make(OPEN_RECEIVING, upload=waiting(120), head_at=110, unread=1, unread_at=110, recv_window=0)
+    assert shut.running_clock() == (510, "reader")
+    opened = make(OPEN_RECEIVING, upload=waiting(120), head_at=110, unread=1, unread_at=110, recv_window=1)
+    assert opened.running_clock() == (150, "write")
+
+
+def test_what_the_kernel_has_not_taken_has_not_been_sent() -> None:
+    """While some of the output is held back, a head behind it is not waited for, and progress counts."""
+    late = make(LOCAL_AWAITING, sent_at=105)
+    late.head_offset = 500
+    assert late.running_clock((400, 120.0, True)) == (150, "write")
+    assert late.running_clock((500, 120.0, True)) == (115, "head")
+    assert late.running_clock((400, 120.0, False)) == (115, "head")
+
+
+def test_what_can_change_is_not_kept_as_it_is() -> None:
+    upload = Upload()
+    data = bytearray(b"abc")
+    upload.add(bytes(data), 0.0)
+    data[0] = 0
+    assert upload.queue == (b"abc",)

@@ -421,3 +421,125 @@ def test_content_that_does_not_leave_is_a_write_timeout() -> None:
     conn, _, (failed,) = http2.handle_timeout(conn, 60.0)
     assert isinstance(failed, RequestFailed) and failed.failure.kind == "WriteTimeout"
     assert "the end of its content, none moved for 60.00 s" in failed.failure.message
+
+
+# What an independent reader found
+
+
+def test_bytes_that_come_show_life_while_a_ping_is_in_flight() -> None:
+    """The answer cannot come within a frame of the peer's own: DATA that drips, frames that follow each other."""
+    conn, _ = start(settings=Settings(keepalive=None))
+    conn, _, _ = http2.receive(get(conn, 0.0, 1, FOREVER), wire.headers_frame(1, OK), 0.0)
+    conn, _ = http2.ping(conn, 0.0)
+    data = wire.data_frame(1, bytes(16_384))
+    for second in range(1, 40):
+        conn, _, _ = http2.receive(conn, data[second * 100 - 100 : second * 100], float(second))
+        conn, _, events = http2.handle_timeout(conn, float(second))
+        assert events == []
+    assert http2.handle_timeout(conn, 49.0)[0].status == CLOSED
+
+
+def test_a_ping_that_waits_in_our_own_output_has_not_been_asked() -> None:
+    conn, _ = start(settings=Settings(keepalive=None))
+    conn, _, _ = http2.request(conn, "POST", "/", (), bytes(60_000), 0.0, clocks=FOREVER)
+    conn, _ = http2.ping(conn, 0.0)
+    for second in range(1, 30):
+        conn, _, _ = http2.flush(conn, float(second), unsent=conn.written - second * 100)
+        conn, _, events = http2.handle_timeout(conn, float(second))
+        assert events == []
+    assert http2.handle_timeout(conn, 39.0)[0].status == CLOSED
+
+
+def test_an_end_without_content_needs_no_window() -> None:
+    """§6.9: "Frames with zero length with the END_STREAM flag set … MAY be sent if there is no available space"."""
+    conn, _ = start(settings=Settings(stream_window=32_768, keepalive=None))
+    conn, _, _ = http2.receive(get(conn), wire.headers_frame(1, OK) + wire.data_frame(1, bytes(16_384)) * 2, 0.0)
+    conn, _ = http2.put_settings(conn, Settings(stream_window=16_384, keepalive=None), 0.0)
+    conn, _, events = http2.receive(conn, wire.settings_ack() + wire.data_frame(1, end=True), 0.0)
+    assert events == [ResponseEnded(1)]
+
+
+def test_settings_that_only_we_know_are_not_undone_by_an_acknowledgement() -> None:
+    conn, _ = http2.connect(ORIGIN, SETTINGS, 0.0)
+    ours = Settings(keepalive=5.0, output_budget=1000, max_fields=7)
+    conn, data = http2.put_settings(conn, ours, 0.0)
+    assert data == b""
+    conn, _, _ = http2.receive(conn, wire.settings() + wire.settings_ack(), 0.0)
+    assert conn.setup.settings == ours
+
+
+def test_our_own_limit_of_streams_can_be_changed() -> None:
+    conn, _ = start((wire.MAX_CONCURRENT_STREAMS, 50))
+    for most, room in ((1, 1), (80, 50), (20, 20)):
+        conn, _ = http2.put_settings(conn, Settings(max_streams=most, keepalive=None), 0.0)
+        assert http2.capacity(conn) == room
+
+
+def test_no_window_of_ours_goes_above_what_is_allowed() -> None:
+    """§6.9.1."""
+    conn = get(start(settings=Settings(connection_window=16 << 20, keepalive=None))[0])
+    conn, _ = http2.put_settings(conn, Settings(connection_window=65_535, keepalive=None), 0.0)
+    conn, data = http2.put_settings(conn, Settings(connection_window=2**31 - 1, keepalive=None), 0.0)
+    assert data == wire.window_update(0, 2**31 - 1 - (16 << 20))
+    conn, _ = http2.grow_window(conn, 1, 2**31 - 1, 0.0)
+    with pytest.raises(LocalProtocolError, match="lifts stream 1 above"):
+        http2.put_settings(conn, Settings(stream_window=4 << 20, keepalive=None), 0.0)
+
+
+def test_a_window_that_grows_while_a_lower_one_is_in_flight() -> None:
+    conn = get(start(settings=Settings(stream_window=100_000, keepalive=None))[0])
+    conn, _ = http2.put_settings(conn, Settings(stream_window=60_000, keepalive=None), 0.0)
+    conn, data = http2.grow_window(conn, 1, 90_000, 0.0)
+    assert data == wire.window_update(1, 30_000)
+    conn, _, _ = http2.receive(conn, wire.settings_ack(), 0.0)
+    stream = find_stream(conn.streams, 1)
+    assert stream is not None and stream.recv_window == 90_000
+
+
+def test_a_second_100_holds_no_clock_up() -> None:
+    conn, _ = start((wire.INITIAL_WINDOW_SIZE, 0))
+    conn, _, _ = http2.request(conn, "POST", "/", ((b"expect", b"100-continue"),), b"x", 0.0)
+    again = wire.headers_frame(1, wire.literal(b":status", b"100"))
+    conn, _, _ = http2.receive(conn, again, 1.0)
+    conn, _, _ = http2.receive(conn, again, 50.0)
+    conn, _, events = http2.handle_timeout(conn, 61.0)
+    assert isinstance(events[0], RequestFailed) and events[0].failure.kind == "WriteTimeout"
+
+
+def test_window_updates_that_content_waits_for_are_no_attack() -> None:
+    conn, _ = start((wire.INITIAL_WINDOW_SIZE, 0))
+    conn, _, _ = http2.request(conn, "POST", "/", (), bytes(20_000), 0.0)
+    conn, _, _ = http2.receive(conn, wire.window_update(1, 10) * 1500, 0.0)
+    assert (conn.status, core.queued(conn, 1)) == (OPEN, 5000)
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_pushes_that_come_to_nothing_are_charged(reset: bool) -> None:
+    conn = get(start(settings=Settings(max_pushes=2, keepalive=None))[0], 0.0, 1, FOREVER)
+    promise = wire.literals((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.test"), (b":path", b"/"))
+    data = b""
+    for ref in range(2, 1100, 2):
+        end = wire.rst_stream(ref, 8) if reset else wire.headers_frame(ref, wire.literal(b"x", b"y"))
+        data += wire.push_promise(1, ref, promise) + end
+    assert failure(conn, data)[0] == wire.ENHANCE_YOUR_CALM
+
+
+def test_what_is_remembered_was_allowed_by_the_limits_of_now() -> None:
+    """Law 1: a copy of the value knows nothing of it."""
+    conn, peer = start()
+    fields = ((":status", "200"), ("x-long", "y" * 300))
+    for _ in range(4):
+        conn = get(conn)
+        ref = conn.next_ref - 2
+        conn, _, _ = http2.receive(conn, wire.headers_frame(ref, peer.block_of(*fields), end=True), 0.0)
+    conn, _ = http2.put_settings(conn, Settings(max_field_section=300, keepalive=None), 0.0)
+    conn, _, _ = http2.receive(get(conn), wire.settings_ack(), 0.0)
+    _, _, events = http2.receive(conn, wire.headers_frame(conn.next_ref - 2, peer.block_of(*fields)), 0.0)
+    assert isinstance(events[0], RequestFailed)
+
+
+def test_a_stream_that_had_an_answer_was_processed() -> None:
+    """§8.7: REFUSED_STREAM is for a stream that was closed before any processing."""
+    conn, _, _ = http2.receive(get(start()[0]), wire.headers_frame(1, OK), 0.0)
+    _, _, (failed,) = http2.receive(conn, wire.rst_stream(1, wire.REFUSED_STREAM), 0.0)
+    assert isinstance(failed, RequestFailed) and not failed.failure.unprocessed

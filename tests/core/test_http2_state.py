@@ -509,10 +509,13 @@ def test_a_peer_that_answers_no_ping_is_condemned_at_ten_seconds() -> None:
     assert (conn.status, http2.capacity(conn), http2.next_timeout(conn)) == (CLOSED, 0, INFINITY)
 
 
-def test_frames_without_the_answer_do_not_save_it() -> None:
+def test_frames_without_the_answer_save_it_as_long_as_they_come() -> None:
+    """What comes shows life: the answer may be behind it. Ten seconds after the last of it the peer is gone."""
     conn = http2.cancel(get(start()[0], 1.0), 1, 2.0)[0]
     conn, _, _ = http2.receive(conn, wire.settings(), 11.0)
     conn, _, events = http2.handle_timeout(conn, 12.0)
+    assert (events, http2.next_timeout(conn)) == ([], 21.0)
+    conn, _, events = http2.handle_timeout(conn, 21.0)
     assert [type(event) for event in events] == [ConnectionClosed]
 
 

@@ -130,12 +130,13 @@ class Life:
             world.receive(
                 id, wire.goaway(min([ref for ref in refs if ref % 4 == 3], default=0), (0, 0, 2, 11)[pick % 4])
             )
-        elif refs:
+        elif refs and what in ("reset", "refused", "http1 required", "answer"):
             ref = refs[pick % len(refs)]
             codes = {"reset": wire.INTERNAL_ERROR, "refused": wire.REFUSED_STREAM, "http1 required": 0xD}
+            peer.active.discard(ref)  # it keeps its books, and this is behind its back
             if what in codes:
                 world.receive(id, wire.rst_stream(ref, codes[what]))
-            elif what == "answer":
+            else:
                 world.receive(id, wire.headers_frame(ref, b"\x88") + wire.data_frame(ref, b"hello", end=True))
 
     def end(self) -> None:

@@ -171,9 +171,11 @@ def test_promises_on_a_stream_that_we_reset_are_refused_and_the_tables_stay_in_s
 
 def test_a_flood_of_promises_is_bounded() -> None:
     """Fault I2."""
-    data = b"".join([wire.push_promise(1, number, block()) for number in range(2, 2 * 1002, 2)])
+    data = b"".join([wire.push_promise(1, number, block()) for number in range(2, 2 * 1000, 2)])
     conn, out, _ = http2.receive(pushed(2), data, 0.0)
-    assert (conn.status, conn.spent, conn.live, len(wire.parse(out))) == (OPEN, 1000.0, 4, 999), "SETTINGS was one"
+    assert (conn.status, conn.spent, conn.live, len(wire.parse(out))) == (OPEN, 1000.0, 4, 997), (
+        "SETTINGS was one, and two were taken"
+    )
     assert ended(conn, wire.push_promise(1, 3000, block()))[0] == wire.ENHANCE_YOUR_CALM
 
 

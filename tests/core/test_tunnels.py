@@ -380,6 +380,8 @@ def test_what_an_upgrade_may_not_be() -> None:
     client = Client("http/1.1")
     with pytest.raises(LocalProtocolError, match="content may not be left open"):
         client.request("POST", "/", UPGRADE, end=False)
+    with pytest.raises(LocalProtocolError, match="content may not be left open"):
+        client.request("POST", "/", (*UPGRADE, (b"transfer-encoding", b"chunked")), b"x")
     with pytest.raises(LocalProtocolError, match="in connection"):
         client.request("GET", "/", ((b"upgrade", b"websocket"),))
     ref = client.request("GET", "/")

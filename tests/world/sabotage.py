@@ -181,8 +181,8 @@ MUTATIONS = (
     Mutation(
         "a reset by the peer counts as unprocessed",
         "http2_receive.py",
-        'Failure("StreamReset", code, message, ref, code == REFUSED_STREAM)',
-        'Failure("StreamReset", code, message, ref, True)',
+        "refused = code == REFUSED_STREAM and stream.head_at == NEVER",
+        "refused = True",
     ),
     Mutation(
         "what had left counts as unprocessed",

@@ -18,7 +18,7 @@ from tests.world.plans import INFINITY
 from tests.world.script import Op, Script
 
 HORIZON = 10_000.0  # seconds, in which everything with a clock is over
-MOST_STEPS = 300_000
+MOST_STEPS = 2_000_000
 STUCK = 40_000  # steps in which time stands still
 RECUT = 31  # every so many bytes received are cut differently as well
 

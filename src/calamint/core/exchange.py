@@ -227,6 +227,7 @@ class Upload(Value):
 
     def add(self, data: bytes, now: float) -> None:
         """Let content wait; small pieces are joined, so that many of them cost no more than a few."""
+        data = bytes(data)  # the same object, unless somebody handed over what can change
         if not self.queued:
             self.moved_at = now
         if self.queue and len(self.queue[-1]) + len(data) <= 16_384:
@@ -390,13 +391,16 @@ class Exchange(Value):
         if state == OPEN_AWAITING or state == OPEN_RECEIVING or state == TUNNEL:
             if upload is not None and upload.queued:
                 sending = True
-                at = max(upload.moved_at, upload.shut_at if upload.is_shut() else flushed[1]) + clocks.write
-                clock = "write"
+                if not self.unread or self.recv_window > 0:  # else the peer cannot go on before our reader does
+                    at = max(upload.moved_at, upload.shut_at if upload.is_shut() else flushed[1]) + clocks.write
+                    clock = "write"
             elif state != TUNNEL:  # we owe content: no clock blames the peer since all that we gave has gone
                 at = max(self.opened_at, self.idle_since()) + clocks.reader
                 clock = "reader"
         elif state == LOCAL_AWAITING or state == CONNECTING or state == RESERVED:
-            if upload is not None and upload.end > flushed[0] and state == LOCAL_AWAITING:  # its end has not left
+            end = 0 if upload is None else upload.end
+            if state == LOCAL_AWAITING and (end > flushed[0] or (flushed[2] and self.head_offset > flushed[0])):
+                # its end has not left
                 at = max(self.sent_at, flushed[1]) + clocks.write
                 clock = "write"
             else:

@@ -124,11 +124,12 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
     fields: list[Field] = []
     inserted: list[Field] = []
     dynamic = secret = False
-    section = 0
-    end = len(data)
+    section, end = 0, len(data)
     while pos < end:
+        if section > max_section:
+            fields.clear()  # one octet may stand for 4 KiB: what will be dropped is not gathered
         byte = data[pos]
-        if byte >= 0x80:  # §6.1: indexed field
+        if byte >= 0x80:  # §6.1
             index, pos = (byte & 0x7F, pos + 1) if byte < 0xFF else decode_integer(data, pos + 1, 0x7F)
             if 0 < index < FIRST_DYNAMIC:
                 field = STATIC[index]
@@ -139,8 +140,7 @@ def decode_block(table: DecoderTable, data: bytes, max_section: int, max_fields:
             fields.append(field)
             section += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
             continue
-        # A literal may be known by its octets, whole or as far as its name goes: `names` and `literals` are keyed by those
-        # whose index and lengths are of one octet each, which say themselves where they end.
+        # `names` and `literals` know it by its octets where its index and lengths, of one octet each, say where they end.
         start = pos + 1
         if byte == 0x40 or byte & 0xEF == 0:
             start += 1 + (data[start] & 0x7F)

@@ -235,7 +235,8 @@ def flush(conn: HTTP1Connection, now: float, unsent: int = 0) -> Step:
     if flushed > before:
         draft.unflushed = min(draft.unflushed, unsent)
     for record in draft.requests:
-        if record.upload is not None and (record.upload.queued or record.upload.end > before):
+        upload = record.upload
+        if (upload is not None and (upload.queued or upload.end > before)) or record.head_offset > before:
             owned = draft.own(record)
             if owned.upload is not None and owned.upload.queued:
                 draft.pump(owned, owned.upload)

@@ -193,7 +193,7 @@ def encode_request(
             length = size
         else:
             length = 0
-    if head.upgrades and not end:
+    if head.upgrades and (head.chunked or not end):
         raise LocalProtocolError(
             "a request for another protocol is complete: its content may not be left open (RFC 9110 §7.8)"
         )

@@ -16,7 +16,7 @@ from calamint.core.exchange import (
     laxer,
 )
 from calamint.core.fields import expects_continue, find_length
-from calamint.core.flow import DEFAULT_WINDOW
+from calamint.core.flow import DEFAULT_WINDOW, overflows
 from calamint.core.hpack import DecoderTable, EncoderTable
 from calamint.core.http2_receive import recv_bytes
 from calamint.core.http2_send import encode_connect, encode_request, give, pump
@@ -195,8 +195,9 @@ def receive(conn: HTTP2Connection, data: bytes, now: float) -> Step:
     except ConnectionFault as fault:
         draft.terminate(fault.code, fault.reason)
         return draft.finish()
-    if draft.frames != conn.frames:
+    if draft.frames != conn.frames or conn.partial is not None:
         draft.regain()
+    if draft.frames != conn.frames:
         if draft.control.unconfirmed:  # any frame shows life
             draft.own_control().unconfirmed = {}
         quiet = draft.control.quiet
@@ -249,7 +250,8 @@ def flush(conn: HTTP2Connection, now: float, unsent: int = 0) -> Step:
         draft.unflushed = min(draft.unflushed, unsent)
     if unsent or held:  # whose end had not left was not sent until now: its `head` begins here
         for stream in all_streams(draft.streams):
-            if stream.sent_at > NEVER and stream.upload is not None and stream.upload.end > before:
+            end = stream.head_offset if stream.upload is None else max(stream.head_offset, stream.upload.end)
+            if stream.sent_at > NEVER and end > before:
                 draft.own(stream).sent_at = draft.now
     pump(draft)
     return draft.finish()
@@ -268,11 +270,13 @@ def handle_timeout(conn: HTTP2Connection, now: float) -> Step:
     draft.wake = INFINITY
     control = draft.control
     if control.ping_at > NEVER:
-        if control.ping_at + PING_LIMIT <= draft.now:
+        # Bytes that come show life, and what waits in our own output has not been asked yet.
+        asked_at = max(control.ping_at, draft.heard_at, draft.flushed[1])
+        if asked_at + PING_LIMIT <= draft.now:
             waited = f"no answer to a PING for {draft.now - control.ping_at:.2f} s (allowed are {PING_LIMIT:g})"
             draft.end(Failure("ReadTimeout", -1, f"the peer is gone: {waited}"), 0)
             return draft.finish()
-        draft.wake = control.ping_at + PING_LIMIT
+        draft.wake = asked_at + PING_LIMIT
     for stream in all_streams(draft.streams):
         due, clock = stream.running_clock(draft.flushed)
         if due <= draft.now and clock == "expect":
@@ -333,9 +337,18 @@ def put_settings(conn: HTTP2Connection, settings: Settings, now: float) -> tuple
     if pairs:
         draft.out.append(frames.encode_settings(pairs))
         control.pending = (*control.pending, settings)
+    elif control.pending:
+        control.pending = (*control.pending[:-1], settings)
     else:
         control.acknowledged = settings
     before = draft.setup.settings
+    for stream in all_streams(draft.streams):
+        if overflows(stream.recv_window, settings.stream_window - before.stream_window):
+            raise LocalProtocolError(
+                f"stream_window={settings.stream_window} lifts stream {stream.ref} above 2^31-1 (§6.9.2)"
+            )
+    if settings.max_streams != before.max_streams and draft.peer.known:
+        draft.peer = draft.peer.replace(limit=min(draft.peer.offered, settings.max_streams))
     draft.enforce(laxer(before, settings) if control.pending else settings)
     if draft.setup.settings.header_table_size > draft.decoder.limit:
         draft.decoder = hpack.allow(draft.decoder, settings.header_table_size)
@@ -353,11 +366,13 @@ def grow_window(conn: HTTP2Connection, ref: int, size: int, now: float) -> tuple
     stream = find_stream(conn.streams, ref)
     if not 0 <= size <= LAST_REF:
         raise LocalProtocolError(f"a window of {size} bytes: allowed are 0 to 2^31-1 (§6.9.1)")
-    if stream is None or stream.recv_window + stream.unread + stream.credit >= size:
+    pending = conn.control.pending
+    lost = max(0, conn.setup.settings.stream_window - pending[-1].stream_window) if pending else 0  # with the next ACK
+    if stream is None or stream.recv_window + stream.unread + stream.credit - lost >= size:
         return conn, b""
     draft = Draft(conn, now)
     stream = draft.own(stream)
-    growth = size - stream.recv_window - stream.unread - stream.credit
+    growth = min(size + lost - stream.recv_window - stream.unread - stream.credit, LAST_REF - stream.recv_window)
     stream.recv_window += growth
     draft.out.append(frames.encode_window_update(ref, growth))
     next_conn, data, _ = draft.finish()

@@ -34,6 +34,7 @@ from calamint.core.events import (
 )
 from calamint.core.exchange import (
     CONNECTING,
+    EXPECTING,
     OPEN_AWAITING,
     REFUSED,
     REMOTE,
@@ -192,7 +193,7 @@ def recv_data(draft: Draft, data: bytes, start: int, length: int, flags: int, re
         if stream is not None:
             stream.recv_window -= length
             stream.credit += length - left  # padding is nobody's to read
-            if stream.recv_window < 0:
+            if length and stream.recv_window < 0:  # "a frame … of length zero" may end it all the same (§6.9)
                 raise StreamFault(ref, FLOW_CONTROL_ERROR, f"{-stream.recv_window} bytes above its window (§6.9)")
             if stream.expected >= 0:
                 stream.expected -= left
@@ -300,12 +301,15 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
     """A complete field block: decoded whatever becomes of its stream, so that the tables stay in step (§4.3)."""
     head = decode_head(draft, block)
     status = head.status
+    held = False
     if head.fault and not is_excused(find_stream(draft.streams, ref), head):
         raise StreamFault(ref, PROTOCOL_ERROR, f"malformed response: {head.fault} (§8.1.1)")
     if status >= 200:
         stream = draft.find(ref, RECV_SUCCESS if status < 300 else RECV_FINAL)
     elif status:
         draft.charge()
+        before = find_stream(draft.streams, ref)
+        held = before is not None and before.state == EXPECTING
         stream = draft.find(ref, RECV_CONTINUE if status == 100 else RECV_INTERIM)
     else:
         stream = draft.find(ref, RECV_TRAILERS)
@@ -318,7 +322,7 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
         stream.status = status
         stream.head_at = draft.now
         stream.expected = 0 if head.bare or stream.method == "HEAD" else head.length
-        if draft.spent > 0.0:
+        if draft.spent > 0.0 and ref & 1:
             draft.spent = 0.0
         draft.events.append(ResponseReceived(ref, status, head.fields))
         if stream.state == TUNNEL or stream.state == REFUSED:
@@ -326,7 +330,7 @@ def recv_block(draft: Draft, flags: int, ref: int, block: bytes) -> None:
     elif status:
         stream.interim_at = draft.now
         draft.events.append(InterimReceived(ref, status, head.fields))
-        if status == 100 and stream.state == OPEN_AWAITING:
+        if held and stream.state == OPEN_AWAITING:
             draft.release(stream)
     else:
         if not flags & END_STREAM:
@@ -381,7 +385,10 @@ def recv_rst_stream(draft: Draft, ref: int, payload: bytes) -> None:
         draft.events.append(ResponseEnded(ref))
     elif stream is not None:
         message = f"{stream.method} {stream.target}: the peer reset stream {ref} [{error_name(code)}]"
-        draft.fail(stream, Failure("StreamReset", code, message, ref, code == REFUSED_STREAM))
+        refused = code == REFUSED_STREAM and stream.head_at == NEVER
+        draft.fail(stream, Failure("StreamReset", code, message, ref, refused))
+        if not ref & 1:
+            draft.charge()
     else:
         draft.charge()
         draft.forget(ref, True)
@@ -445,6 +452,7 @@ def recv_promise(draft: Draft, ref: int, promised: int, block: bytes) -> None:
         draft.charge()
         draft.out.append(frames.encode_reset(promised, PROTOCOL_ERROR if promise.fault else REFUSED_STREAM))
         return
+    draft.charge()
     now = draft.now
     stream = Exchange(
         promised,
@@ -528,8 +536,10 @@ def recv_goaway(draft: Draft, ref: int, payload: bytes) -> None:
 
 def recv_window_update(draft: Draft, ref: int, payload: bytes) -> None:
     """The peer takes more of our content."""
-    draft.charge()
     increment = frames.decode_long(payload, frames.WINDOW_UPDATE) & LAST_REF
+    waiting = find_stream(draft.streams, ref)
+    if not (draft.ready if waiting is None or waiting.upload is None else waiting.upload.queued):
+        draft.charge()  # nothing waits for it
     if ref == 0:
         if increment == 0:
             raise ConnectionFault(PROTOCOL_ERROR, "WINDOW_UPDATE of 0 for the connection (§6.9)")

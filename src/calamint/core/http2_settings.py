@@ -53,7 +53,7 @@ def apply_setting(draft: Draft, name: int, number: int) -> None:
         if number != 0:
             raise ConnectionFault(PROTOCOL_ERROR, f"a server's ENABLE_PUSH={number}, allowed is 0 (§6.5.2)")
     elif name == frames.MAX_CONCURRENT_STREAMS:
-        draft.peer = peer.replace(limit=min(number, draft.setup.settings.max_streams))
+        draft.peer = peer.replace(limit=min(number, draft.setup.settings.max_streams), offered=number)
     elif name == frames.INITIAL_WINDOW_SIZE:
         if number > flow.MAX_WINDOW:
             raise ConnectionFault(FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE={number}, allowed are 2^31-1 (§6.5.2)")

@@ -80,7 +80,7 @@ class Peer(Value):
     `connects`: whether it takes the extended CONNECT (RFC 8441 §3)."""
 
     __match_args__: ClassVar[tuple[str, ...]] = tuple(
-        "known limit initial_window max_frame_size max_field_section connects".split()
+        "known limit initial_window max_frame_size max_field_section connects offered".split()
     )
     __slots__ = __match_args__
 
@@ -92,6 +92,7 @@ class Peer(Value):
         max_frame_size: int = 16_384,
         max_field_section: int = LAST_REF,
         connects: bool = False,
+        offered: int = LAST_REF,
     ) -> None:
         self.known: Final = known
         self.limit: Final = limit
@@ -99,6 +100,7 @@ class Peer(Value):
         self.max_frame_size: Final = max_frame_size
         self.max_field_section: Final = max_field_section
         self.connects: Final = connects
+        self.offered: Final = offered  # its MAX_CONCURRENT_STREAMS, of which `limit` is what we use
 
     def replace(
         self,
@@ -107,6 +109,7 @@ class Peer(Value):
         max_frame_size: int = -1,
         max_field_section: int = -1,
         connects: bool = False,
+        offered: int = -1,
     ) -> "Peer":
         """The same but for what is given, and known."""
         return Peer(
@@ -116,6 +119,7 @@ class Peer(Value):
             self.max_frame_size if max_frame_size < 0 else max_frame_size,
             self.max_field_section if max_field_section < 0 else max_field_section,
             self.connects or connects,
+            self.offered if offered < 0 else offered,
         )
 
 
@@ -419,6 +423,8 @@ class Draft:
             )
             self.reset(stream, fault.code)
             self.events.append(RequestFailed(fault.ref, failure))
+            if not fault.ref & 1:
+                self.charge()
 
     def make_ready(self, ref: int) -> None:
         """The stream's content waits for its turn, no longer for its own window."""
@@ -434,8 +440,12 @@ class Draft:
 
     def enforce(self, settings: Settings) -> None:
         """From here on these settings of ours hold; INITIAL_WINDOW_SIZE moves the window of every stream (RFC 9113 §6.9.2)."""
-        change = settings.stream_window - self.setup.settings.stream_window
+        before = self.setup.settings
+        change = settings.stream_window - before.stream_window
         self.setup = Setup(self.setup.origin, settings)
+        if (settings.max_field_section, settings.max_fields) != (before.max_field_section, before.max_fields):
+            table = self.decoder  # what it remembers was allowed by the old limits
+            self.decoder = DecoderTable(table.entries, table.size, table.max_size, table.limit, table.must_update)
         if change:
             for stream in all_streams(self.streams):
                 own = self.own(stream)

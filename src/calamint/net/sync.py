@@ -238,8 +238,10 @@ class Connection:
         return self._take_all()
 
     def on_timeout(self) -> list[core.Event]:
-        """A clock may have run out."""
+        """A clock may have run out. What has come by then is read first: it may be what was waited for."""
         self._settle()
+        if not self._ended and core.wants_read(self._state[0]):
+            self._read()
         if not self._ended:
             self._tick()
         return self._take_all()
@@ -291,7 +293,10 @@ class Connection:
                 self._state = (value, out[sent:])
                 self._marked = False
                 if sent < len(out) or wire.sealed:
-                    self._step(*core.flush(value, time.monotonic(), len(out) - sent))  # the clocks want to know
+                    left = len(out) - sent + len(wire.sealed)
+                    self._step(
+                        *core.flush(value, time.monotonic(), min(left, value.written))
+                    )  # the clocks want to know
                     return
             self._step(*core.flush(value, time.monotonic()))
             if not self._state[1]:
