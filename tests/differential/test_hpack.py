@@ -70,9 +70,9 @@ def test_we_decode_what_they_encode(steps: list[Step]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(300)
 @given(steps=steps)
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_both_ways_for_longer(steps: list[Step]) -> None:
     check_encoder(steps)
     check_decoder(steps)
@@ -207,9 +207,9 @@ def test_both_take_the_same_blocks(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(300)
 @given(data=st.data())
-@settings(max_examples=20_000, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_both_take_the_same_blocks_for_longer(data: st.DataObject) -> None:
     check_mutated(data)
 
