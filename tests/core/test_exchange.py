@@ -474,7 +474,7 @@ def test_what_the_kernel_has_not_taken_has_not_been_sent() -> None:
     """While some of the output is held back, a head behind it is not waited for, and progress counts."""
     late = make(LOCAL_AWAITING, sent_at=105)
     late.head_offset = 500
-    assert late.running_clock((400, 120.0, True)) == (150, "write")
+    assert late.running_clock((400, 120.0, True)) == (130, "head")
     assert late.running_clock((500, 120.0, True)) == (115, "head")
     assert late.running_clock((400, 120.0, False)) == (115, "head")
 

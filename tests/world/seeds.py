@@ -9,4 +9,5 @@ SEEDS: tuple[tuple[str, int, str], ...] = (
     ("uploads", 34, "a window that shut made the write clock due earlier than the timer knew"),
     ("http1_link", 239692339815, "content held back in a pipeline was taken for sent when its turn came"),
     ("http1_unkind", 110536137752, "when its turn came in a pipeline, a clock was due earlier than the timer knew"),
+    ("silent", 585615994164, "a request without content failed by the write clock while its head was held back"),
 )

@@ -398,13 +398,12 @@ class Exchange(Value):
                 at = max(self.opened_at, self.idle_since()) + clocks.reader
                 clock = "reader"
         elif state == LOCAL_AWAITING or state == CONNECTING or state == RESERVED:
-            end = 0 if upload is None else upload.end
-            if state == LOCAL_AWAITING and (end > flushed[0] or (flushed[2] and self.head_offset > flushed[0])):
-                # its end has not left
+            if state == LOCAL_AWAITING and upload is not None and upload.end > flushed[0]:  # its end has not left
                 at = max(self.sent_at, flushed[1]) + clocks.write
                 clock = "write"
-            else:
-                at = max(self.sent_at, self.interim_at) + clocks.head
+            else:  # while its head is held back, `head` has not begun
+                held_at = flushed[1] if flushed[2] and self.head_offset > flushed[0] else NEVER
+                at = max(self.sent_at, self.interim_at, held_at) + clocks.head
                 clock = "head"
         elif state == EXPECTING:
             at = self.opened_at + clocks.expect
