@@ -10,4 +10,5 @@ SEEDS: tuple[tuple[str, int, str], ...] = (
     ("http1_link", 239692339815, "content held back in a pipeline was taken for sent when its turn came"),
     ("http1_unkind", 110536137752, "when its turn came in a pipeline, a clock was due earlier than the timer knew"),
     ("silent", 585615994164, "a request without content failed by the write clock while its head was held back"),
+    ("all", 611583830374, "once its reader went on, the write clock had run out unheard while it did not"),
 )
