@@ -740,3 +740,15 @@ def test_a_read_of_nothing_changes_nothing() -> None:
     world.receive(id, b"HTTP/1.1 103 Early\r\n\r\n")
     world.act(desk.closed(world.pool, id, 0.0, clean=True))
     assert [type(event).__name__ for event in world.events[ticket]] == ["InterimReceived", "RequestFailed"]
+
+
+@pytest.mark.parametrize("limits", [Limits(keepalive_expiry=0.4), Limits(keepalive_expiry=None, max_age=0.4)])
+def test_a_timer_that_is_on_time_finds_what_is_due(limits: Limits) -> None:
+    """Where a sum of floats is rounded up, `now - since` is less than what was added to `since`."""
+    world = World(limits)
+    world.pass_time(1001.0001)
+    assert world.now + 0.4 - world.now < 0.4
+    world.submit()
+    world.answer(world.connect())
+    world.pass_time(desk.next_timeout(world.pool))
+    assert world.shut == [1] and desk.next_timeout(world.pool) > world.now

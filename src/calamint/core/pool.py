@@ -482,8 +482,9 @@ def settle(pool: Pool, held: Held, now: float) -> None:
         drop(pool, held)
         return
     if not held.retired:
-        held.retired = now - held.born >= pool.limits.max_age
-        pool.wake = min(pool.wake, INFINITY if held.retired else held.born + pool.limits.max_age)
+        old_at = held.born + pool.limits.max_age  # in the very sum that the timer is set to: now is not before it
+        held.retired = old_at <= now
+        pool.wake = min(pool.wake, INFINITY if held.retired else old_at)
     over = refresh(pool, held)
     serve(pool, site, now)
     if held.id not in pool.held or verbs.in_flight(held.value):
@@ -492,7 +493,7 @@ def settle(pool: Pool, held: Held, now: float) -> None:
         held.idle_at = now
         pool.freed = True  # it may give way to somebody's dial
     pool.idle[held.id] = held
-    if over or pool.closing_at < INFINITY or now - held.idle_at >= held.expiry:
+    if over or pool.closing_at < INFINITY or held.idle_at + held.expiry <= now:
         shut(pool, held, now)
     elif len(pool.idle) > pool.limits.max_keepalive_connections:
         shut(pool, next(iter(pool.idle.values())), now)
