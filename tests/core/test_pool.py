@@ -752,3 +752,14 @@ def test_a_timer_that_is_on_time_finds_what_is_due(limits: Limits) -> None:
     world.answer(world.connect())
     world.pass_time(desk.next_timeout(world.pool))
     assert world.shut == [1] and desk.next_timeout(world.pool) > world.now
+
+
+def test_the_end_of_the_grace_is_not_forgotten_when_something_else_is_due_before() -> None:
+    world = World()
+    short, long = world.submit(deadline=2.0), world.submit()
+    world.connect()
+    world.act(desk.close(world.pool, 0.0, grace=5.0))
+    world.pass_time(2.0)
+    assert (world.failure(short).kind, long in world.events) == ("DeadlineExceeded", False)
+    world.pass_time(desk.next_timeout(world.pool))
+    assert (world.now, world.failure(long).kind, world.pool.held) == (5.0, "StreamClosed", {})

@@ -274,7 +274,7 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
     """Ends what has taken too long: requests that run or wait, dials, idle connections; harmless when it comes early."""
     if now < pool.wake:
         return []
-    pool.wake = INFINITY
+    pool.wake = INFINITY if pool.closing_at <= now else pool.closing_at
     for dial in list(pool.dials.values()):
         if dial.deadline <= now:
             what = f"no connection to {name(dial.key)} within the connect limit"
