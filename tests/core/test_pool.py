@@ -763,3 +763,21 @@ def test_the_end_of_the_grace_is_not_forgotten_when_something_else_is_due_before
     assert (world.failure(short).kind, long in world.events) == ("DeadlineExceeded", False)
     world.pass_time(desk.next_timeout(world.pool))
     assert (world.now, world.failure(long).kind, world.pool.held) == (5.0, "StreamClosed", {})
+
+
+def test_the_next_try_comes_also_where_no_connection_is_left() -> None:
+    """A dial fails while another connection serves; that one ends before the next dial is due."""
+    world = World(announced=1)
+    world.submit(deadline=0.5)
+    ticket = world.submit()
+    first = world.connect()
+    world.fail()
+    world.act(desk.closed(world.pool, first, 0.25))
+    assert (world.dials, list(world.pool.waiting)) == ([], [ticket])
+    world.submit(B, deadline=0.5)
+    world.pass_time(0.5)  # another timer does not unset this one
+    del world.dials[:]
+    assert desk.next_timeout(world.pool) == 1.0
+    world.pass_time(1.0)
+    world.answer(world.connect())
+    assert world.ended(ticket)

@@ -294,6 +294,7 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
             settle(pool, held, now)
             if pool.closing_at <= now and held.id in pool.held:
                 shut(pool, held, now)
+    pool.freed = True  # a site that has no connection may be due for its next dial
     return finish(pool, now)
 
 
