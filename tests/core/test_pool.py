@@ -781,3 +781,15 @@ def test_the_next_try_comes_also_where_no_connection_is_left() -> None:
     world.pass_time(1.0)
     world.answer(world.connect())
     assert world.ended(ticket)
+
+
+def test_a_connection_that_sends_another_away_expires_in_its_turn() -> None:
+    world = World(Limits(max_keepalive_connections=1))
+    world.submit(PLAIN)
+    world.answer(world.connect("http/1.1"))
+    world.submit(Key(PLAIN.origin, "another", PLAIN.protocols))
+    id = world.connect("http/1.1")
+    world.receive(id, b"HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=5\r\n\r\n")
+    assert (world.shut, list(world.pool.idle)) == ([1], [2])
+    world.pass_time(desk.next_timeout(world.pool))
+    assert (world.now, world.shut) == (5.0, [1, 2])

@@ -496,10 +496,10 @@ def settle(pool: Pool, held: Held, now: float) -> None:
     pool.idle[held.id] = held
     if over or pool.closing_at < INFINITY or held.idle_at + held.expiry <= now:
         shut(pool, held, now)
-    elif len(pool.idle) > pool.limits.max_keepalive_connections:
+        return
+    pool.wake = min(pool.wake, held.idle_at + held.expiry)
+    if len(pool.idle) > pool.limits.max_keepalive_connections:
         shut(pool, next(iter(pool.idle.values())), now)
-    else:
-        pool.wake = min(pool.wake, held.idle_at + held.expiry)
 
 
 def shut(pool: Pool, held: Held, now: float) -> None:
