@@ -793,3 +793,14 @@ def test_a_connection_that_sends_another_away_expires_in_its_turn() -> None:
     assert (world.shut, list(world.pool.idle)) == ([1], [2])
     world.pass_time(desk.next_timeout(world.pool))
     assert (world.now, world.shut) == (5.0, [1, 2])
+
+
+def test_a_request_that_is_tried_again_has_waited_since_then() -> None:
+    world = World(Limits(max_per_origin=1), announced=1)
+    world.submit(queue=2.0)
+    id = world.connect()
+    world.now = 50.0
+    world.receive(id, world.peers[id].announce((wire.MAX_CONCURRENT_STREAMS, 0)) + wire.rst_stream(1, 7))
+    assert desk.stats(world.pool, 51.0).oldest_wait == 1.0
+    world.pass_time(52.0)
+    assert world.failure(1).message.startswith("GET /: 2.00 s in the queue for a slot (pool=2)")

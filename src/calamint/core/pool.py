@@ -417,6 +417,7 @@ def report(pool: Pool, held: Held, events: list[Event], now: float, silent: bool
             del held.jobs[ref]
             if may_replay(pool, held, job, event.failure, silent):
                 pool.counts[REPLAYS] += 1
+                job.since = now
                 job.until = min(job.deadline, now + job.queue)
                 wait(pool, pool.sites[held.key], job, True)
             else:
