@@ -12,7 +12,7 @@ from calamint.core import pool as desk
 from calamint.core import verbs
 from calamint.core.errors import Failure, LocalProtocolError
 from calamint.core.events import DataReceived, Event, RequestFailed, ResponseEnded, ResponseReceived
-from calamint.core.exchange import Settings
+from calamint.core.exchange import Clocks, Settings
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import Action, Deliver, Dial, Key, Limits, Pool, Shut
 from calamint.core.url import Origin
@@ -804,3 +804,17 @@ def test_a_request_that_is_tried_again_has_waited_since_then() -> None:
     assert desk.stats(world.pool, 51.0).oldest_wait == 1.0
     world.pass_time(52.0)
     assert world.failure(1).message.startswith("GET /: 2.00 s in the queue for a slot (pool=2)")
+
+
+def test_what_is_flushed_arms_the_timer() -> None:
+    """The `head` clock begins when the end of the request leaves, and is shorter than the `write` clock before."""
+    world = World()
+    clocks = Clocks(head=1.0, idle=60.0, write=60.0)
+    arguments = (PLAIN, "POST", "/", (), bytes(300_000), 0.0)
+    world.act(desk.submit(world.pool, *arguments, clocks=clocks)[1])
+    id = world.connect("http/1.1")
+    world.pass_time(desk.next_timeout(world.pool))
+    world.pass_time(20.0)
+    world.act(desk.flushed(world.pool, id, 20.0, 1000))
+    world.act(desk.flushed(world.pool, id, 20.0))
+    assert desk.next_timeout(world.pool) == 21.0

@@ -244,6 +244,7 @@ def flushed(pool: Pool, id: int, now: float, unsent: int = 0) -> list[Action]:
         held.value, out, events = verbs.flush(held.value, now, unsent)
         write(pool, held, out)
         report(pool, held, events, now)
+        pool.wake = min(pool.wake, verbs.next_timeout(held.value))
     return finish(pool, now)
 
 
