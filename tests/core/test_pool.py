@@ -818,3 +818,11 @@ def test_what_is_flushed_arms_the_timer() -> None:
     world.act(desk.flushed(world.pool, id, 20.0, 1000))
     world.act(desk.flushed(world.pool, id, 20.0))
     assert desk.next_timeout(world.pool) == 21.0
+
+
+@pytest.mark.parametrize("name", ["queue", "connect"])
+def test_seconds_that_are_none_raise_and_change_nothing(name: str) -> None:
+    world = World()
+    with pytest.raises(ValueError, match=f"{name}=-1"):
+        world.submit(**{name: -1.0})
+    assert (world.pool.sites, world.pool.jobs) == ({}, {})

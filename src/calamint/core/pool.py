@@ -85,16 +85,17 @@ def submit(
     """A request, on a connection that has room or as soon as one has; its ticket, and what to do now.
 
     `deadline`: when it must be over; `queue`: seconds that it may wait for a slot; `connect`: seconds for a dial that it
-    causes. The rest as in `verbs.request`. Raises LocalProtocolError for what may not be sent; then nothing has changed.
+    causes. The rest as in `verbs.request`. Raises LocalProtocolError for what may not be sent, and
+    ValueError for seconds that are none; then nothing has changed.
     """
     if pool.closing_at < INFINITY:
         raise LocalProtocolError("the pool is closing: it takes no new requests")
     check(method, target, fields, protocol)
+    waits, dials = check_seconds("queue", queue), check_seconds("connect", connect)
     site = pool.sites.get(key)
     if site is None:
         site = Site(key, pool.settings.keepalive)
         pool.sites[key] = site
-    waits, dials = check_seconds("queue", queue), check_seconds("connect", connect)
     ticket = pool.next_ticket
     job = Job(ticket, key, method, target, fields, content, end, deadline, clocks, protocol, dials, waits, replay, now)
     if not site.waiting and site.free:
