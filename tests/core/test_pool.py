@@ -826,3 +826,13 @@ def test_seconds_that_are_none_raise_and_change_nothing(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=-1"):
         world.submit(**{name: -1.0})
     assert (world.pool.sites, world.pool.jobs) == ({}, {})
+
+
+def test_those_that_are_tried_again_keep_their_order() -> None:
+    world = World(Limits(max_per_origin=1), announced=3)
+    tickets = [world.submit() for _ in range(5)]
+    id = world.connect()
+    world.receive(id, world.peers[id].leave(0))
+    assert list(next(iter(world.pool.sites.values())).waiting) == tickets
+    second = world.connect()
+    assert [job.ticket for job in world.pool.held[second].jobs.values()] == tickets[:3]

@@ -316,13 +316,12 @@ def expire(pool: Pool, job: Job, now: float) -> None:
 # What the pool decides
 
 
-def wait(pool: Pool, site: Site, job: Job, first: bool = False) -> None:
-    """The request waits for a slot, at the end of the queue, or before all others of its site."""
+def wait(pool: Pool, site: Site, job: Job, again: bool = False) -> None:
+    """The request waits for a slot: whoever asked first goes first, also `again`, when it is tried once more."""
     job.id = 0
-    if first and site.waiting:
-        site.waiting = {job.ticket: job, **site.waiting}
-    else:
-        site.waiting[job.ticket] = job
+    site.waiting[job.ticket] = job
+    if again:
+        site.waiting = dict(sorted(site.waiting.items()))
     pool.waiting[job.ticket] = job
     pool.wake = min(pool.wake, job.until)
 
