@@ -836,3 +836,14 @@ def test_those_that_are_tried_again_keep_their_order() -> None:
     assert list(next(iter(world.pool.sites.values())).waiting) == tickets
     second = world.connect()
     assert [job.ticket for job in world.pool.held[second].jobs.values()] == tickets[:3]
+
+
+def test_a_connection_that_comes_through_for_nobody_gives_way_at_once() -> None:
+    world = World(Limits(max_connections=1))
+    ticket = world.submit(A)
+    waits = world.submit(B)
+    world.act(desk.cancel(world.pool, ticket, 0.0))
+    world.connect()
+    assert (world.shut, [dial.key for dial in world.dials]) == ([1], [B])
+    world.answer(world.connect())
+    assert world.ended(waits)

@@ -246,7 +246,7 @@ class Held:
         self.value: verbs.Connection = value
         self.jobs: dict[int, Job] = {}
         self.born: Final = now
-        self.idle_at: float = now  # since when nothing runs on it; INFINITY while something does
+        self.idle_at: float = INFINITY  # since when nothing runs on it; INFINITY while something does
         self.expiry: float = expiry  # seconds for which it is kept idle
         self.served: int = 0  # requests that have ended with a response
         self.retired: bool = False  # it takes no new requests, for a reason of ours
