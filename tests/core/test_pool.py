@@ -847,3 +847,23 @@ def test_a_connection_that_comes_through_for_nobody_gives_way_at_once() -> None:
     assert (world.shut, [dial.key for dial in world.dials]) == ([1], [B])
     world.answer(world.connect())
     assert world.ended(waits)
+
+
+def test_what_a_first_attempt_may_have_done_is_not_unprocessed_after_the_second() -> None:
+    """The first left on a reused HTTP/1.1 connection, which closed; the second had no connection, or never left."""
+    for second in ("no connection", "never left"):
+        world = World()
+        world.submit(PLAIN)
+        id = world.connect("http/1.1")
+        world.answer(id)
+        ticket = world.submit(PLAIN)
+        world.act(desk.closed(world.pool, id, 0.0, clean=True))
+        if second == "no connection":
+            world.fail()
+        else:
+            id = world.connect("http/1.1")
+            world.act(desk.closed(world.pool, id, 0.0, unsent=len(world.lines[id])))
+        failure = world.failure(ticket)
+        assert (failure.kind, failure.unprocessed) == (
+            ("ConnectError", False) if second == "no connection" else ("WriteError", False)
+        )

@@ -418,11 +418,12 @@ def report(pool: Pool, held: Held, events: list[Event], now: float, silent: bool
             del held.jobs[ref]
             if may_replay(pool, held, job, event.failure, silent):
                 pool.counts[REPLAYS] += 1
+                job.acted = job.acted or not event.failure.unprocessed
                 job.since = now
                 job.until = min(job.deadline, now + job.queue)
                 wait(pool, pool.sites[held.key], job, True)
             else:
-                end(pool, job, event)
+                end(pool, job, as_known(job, event))
             continue
         if isinstance(event, InterimReceived | ResponseReceived):
             job.heard = True
@@ -458,6 +459,15 @@ def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool)
         return failure.code <= NO_ERROR or failure.kind != "ConnectionTerminated" or held.served > 0
     reused = held.served > 0 and not isinstance(held.value, HTTP2Connection)
     return reused and silent and failure.kind == "ReadError" and job.method in IDEMPOTENT
+
+
+def as_known(job: Job, event: RequestFailed) -> RequestFailed:
+    """Its last attempt may be unprocessed; the request is only if the attempt before was as well."""
+    failure = event.failure
+    if not failure.unprocessed or not job.acted:
+        return event
+    last = failure.last_stream_id
+    return RequestFailed(event.ref, Failure(failure.kind, failure.code, failure.message, failure.ref, False, last))
 
 
 def refresh(pool: Pool, held: Held) -> bool:
@@ -544,10 +554,11 @@ def unqueue(pool: Pool, site: Site, job: Job) -> None:
 
 
 def fail(pool: Pool, job: Job, kind: str, message: str, code: int = -1) -> None:
-    """A request that waits ends without ever having had a slot: nobody acted on it."""
+    """A request that waits ends: nobody acted on it, unless it waits to be tried again."""
     unqueue(pool, pool.sites[job.key], job)
     words = f"{job.method} {job.target}: {message}"
-    end(pool, job, RequestFailed(0, Failure(kind, code, words, 0, kind != "StreamClosed")))
+    unprocessed = kind != "StreamClosed" and not job.acted
+    end(pool, job, RequestFailed(0, Failure(kind, code, words, 0, unprocessed)))
 
 
 def end(pool: Pool, job: Job, event: Event) -> None:

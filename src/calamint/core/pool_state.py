@@ -192,7 +192,7 @@ class Job:
 
     __slots__ = (
         "ticket", "key", "method", "target", "fields", "content", "end", "deadline", "clocks", "protocol", "connect",
-        "queue", "since", "until", "replay", "attempts", "id", "ref", "given", "heard",
+        "queue", "since", "until", "replay", "attempts", "acted", "id", "ref", "given", "heard",
     )  # fmt: skip
 
     def __init__(
@@ -228,6 +228,7 @@ class Job:
         self.since: float = now  # it has waited, or run, since then
         self.until: float = min(deadline, now + queue)
         self.attempts: int = 0
+        self.acted: bool = False  # the peer of an attempt that failed may have acted on it
         self.id: int = 0
         self.ref: int = 0
         self.given: list[tuple[bytes, bool, Fields]] = []  # content that came while it waits
