@@ -867,3 +867,20 @@ def test_what_a_first_attempt_may_have_done_is_not_unprocessed_after_the_second(
         assert (failure.kind, failure.unprocessed) == (
             ("ConnectError", False) if second == "no connection" else ("WriteError", False)
         )
+
+
+def test_http1_required_holds_for_all_connections_of_the_origin() -> None:
+    """Neither another HTTP/2 connection with a free slot takes the request, nor one that was being dialled."""
+    world = World(announced=1)
+    ticket, other, third = [world.submit() for _ in range(3)]
+    first, second = world.connect(), world.connect()
+    world.act(desk.cancel(world.pool, third, 0.0))
+    world.answer(second)
+    world.receive(first, wire.rst_stream(1, 0xD))
+    assert (world.ended(other), world.shut, ticket in world.events) == (True, [first], False)
+    world.pass_time(desk.next_timeout(world.pool))
+    third = world.connect()  # it was dialled before
+    assert (world.now, world.shut, world.running()) == (0.0, [first, second, third], {})
+    assert world.dials[0].protocols == ("http/1.1",)
+    world.answer(world.connect("http/1.1"))
+    assert world.ended(ticket)

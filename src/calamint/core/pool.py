@@ -452,8 +452,11 @@ def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool)
     if not job.replay or job.attempts >= ATTEMPTS or not job.end or job.heard or pool.closing_at < INFINITY:
         return False
     if failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols:
-        pool.sites[held.key].only_http1 = True
-        held.retired = True
+        site = pool.sites[held.key]
+        site.only_http1 = True
+        for other in site.held.values():
+            refresh(pool, other)
+        pool.wake = min(pool.wake, held.value.now)  # those that are idle go at once
         return True
     if failure.unprocessed:  # but not for ever with a peer that ends each new connection with an error
         return failure.code <= NO_ERROR or failure.kind != "ConnectionTerminated" or held.served > 0
@@ -474,8 +477,9 @@ def refresh(pool: Pool, held: Held) -> bool:
     """What follows from a connection's value for those who look for a slot; whether it takes no new requests any more."""
     value = held.value
     site = pool.sites[held.key]
-    if isinstance(value, HTTP2Connection) and 2 * len(value.control.unsent) > value.peer.limit > 0:
-        held.retired = True  # its slots are taken by resets that have to wait
+    if isinstance(value, HTTP2Connection):
+        if site.only_http1 or 2 * len(value.control.unsent) > value.peer.limit > 0:
+            held.retired = True  # or its slots are taken by resets that have to wait
     over = held.retired or verbs.is_draining(value)
     if not over and verbs.capacity(value) > 0:
         site.free[held.id] = held
