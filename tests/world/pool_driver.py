@@ -6,13 +6,14 @@ It asks the pool for nothing but its actions; what it reads there (`sync`) it co
 from collections import Counter
 from collections.abc import Callable
 from heapq import heappush
+from operator import itemgetter
 from random import Random
 
 from calamint.core import pool as desk
 from calamint.core.errors import Failure
 from calamint.core.events import Event, RequestFailed, ResponseEnded
 from calamint.core.http2_state import HTTP2Connection
-from calamint.core.pool_state import H1, Action, Deliver, Dial, Key, Limits, Pool, Shut, Write
+from calamint.core.pool_state import H1, Action, Deliver, Dial, Held, Key, Limits, Pool, Shut, Write
 from calamint.core.url import Origin
 from tests.world import pool_laws
 from tests.world.caller import Result, brief, forget_caches, may_seem_gone
@@ -109,7 +110,9 @@ class Driver:
         if luck < scene.dial_fails:
             outcome = "fail"
         elif luck < scene.dial_fails + scene.dial_hangs:
-            outcome, delay = "hang", delay + min(action.deadline - self.clock.now, 100.0) if late else INFINITY
+            outcome, delay = "hang", delay + action.deadline - self.clock.now if late else INFINITY
+            if action.deadline == INFINITY:  # but the system gives up, some time
+                outcome, delay = "fail", 130.0
         else:
             outcome = self.answer(action, dice)
         others = [dial for dial in self.dials.values() if dial.action.key == action.key]
@@ -129,12 +132,13 @@ class Driver:
         id, now = dial.action.id, self.clock.now
         failure = Failure("ConnectError", -1, "nobody listens there")
         dial.reported = True
+        if dial.outcome == "hang":
+            dial.outcome = self.answer(dial.action, Random(id))
         if dial.given_up:
             if dial.late and dial.outcome == "fail":
                 pool_laws.check_late(self, id, desk.dial_failed(self.pool, id, failure, now), [])
             elif dial.late:
-                protocol = self.answer(dial.action, Random(id)) if dial.outcome == "hang" else dial.outcome
-                pool_laws.check_late(self, id, desk.connected(self.pool, id, protocol, now), [Shut(id)])
+                pool_laws.check_late(self, id, desk.connected(self.pool, id, dial.outcome, now), [Shut(id)])
         elif dial.outcome == "fail":
             self.failed[dial.action.key] = (now, failure.kind)
             self.call(f"dial_failed {id}", desk.dial_failed, id, failure, now)
@@ -253,7 +257,8 @@ class Driver:
         held = self.pool.held
         if len(held) != len(self.lines):
             raise Violation("shut", f"open are {sorted(self.lines)}, the pool has {sorted(held)}")
-        fresh = []
+        fresh: list[tuple[Line, Held]] = []
+        retired: list[Line] = []
         for id, line in self.lines.items():
             record = held.get(id)
             if record is None:
@@ -261,15 +266,20 @@ class Driver:
             if record.value is not line.conn:
                 line.conn = record.value
                 fresh.append((line, record))
+            if record.retired and not line.retired:
+                retired.append(line)
         for line, record in fresh:
             self.changed.add(line)
             for ref in [ref for ref in line.active if ref not in record.jobs]:
                 self.left(line, line.active[ref])
+        starts: list[tuple[int, int, Line]] = []
         for line, record in fresh:
             if len(record.jobs) != len(line.active):
-                for ref, job in record.jobs.items():
-                    if ref not in line.active:
-                        self.started(line, ref, job.ticket)
+                starts += [(job.ticket, ref, line) for ref, job in record.jobs.items() if ref not in line.active]
+        for ticket, ref, line in sorted(starts, key=itemgetter(0)):
+            self.started(line, ref, ticket)
+        for line in retired:
+            pool_laws.check_retired(self, line)
 
     def started(self, line: Line, ref: int, ticket: int) -> None:
         asked = self.asked.get(ticket)

@@ -147,13 +147,6 @@ def check_line(world: "Driver", line: Line) -> None:
     record = world.pool.held[line.id]
     if record.jobs.keys() != line.active.keys() or verbs.in_flight(line.conn) != len(line.active):
         raise Violation("slots", f"connection {line.id}: {sorted(line.active)} run, the pool has {sorted(record.jobs)}")
-    if record.retired and not line.retired:
-        line.retired = True
-        old = world.clock.now >= line.met_at + world.limits.max_age - TICK
-        if not (
-            old or line.key in world.demands or (isinstance(line.conn, HTTP2Connection) and line.conn.control.unsent)
-        ):
-            raise Violation("limits", f"connection {line.id} takes no more requests, and why?")
     laws.check_step(line, line.touched)
     line.touched.clear()
     line.looks += 1
@@ -161,6 +154,15 @@ def check_line(world: "Driver", line: Line) -> None:
         laws.check_all(line)
     elif isinstance(line.conn, HTTP2Connection):
         laws.check_peer(line, line.conn)
+
+
+def check_retired(world: "Driver", line: Line) -> None:
+    """It takes no more requests, though it could: there is a reason."""
+    line.retired = True
+    old = world.clock.now >= line.met_at + world.limits.max_age - TICK
+    burdened = isinstance(line.conn, HTTP2Connection) and bool(line.conn.control.unsent)
+    if not (old or burdened or (line.key in world.demands and line.protocol == "h2")):
+        raise Violation("limits", f"connection {line.id} takes no more requests, and why?")
 
 
 # --- dials
@@ -240,7 +242,7 @@ def check_replay(world: "Driver", line: Line, asked: Asked) -> str:
         world.demands.add(line.key)
         return "http1"
     reused = line.protocol == H1 and line.answered > 0 and (line.down.broken or line.down.finished)
-    if reused and asked.ask.method in IDEMPOTENT and asked.ask.style == "whole" and not line.heard_of_last:
+    if reused and asked.ask.method in IDEMPOTENT and not line.heard_of_last:
         return "reused"
     if served is not None and served.acted and not (line.protocol == "h2" and line.model.crimes):
         raise Violation("once", f"{what}, and the server acted on it: {served}")

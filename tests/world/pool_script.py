@@ -130,6 +130,7 @@ def _http1(rng: Random, s: PoolScene) -> None:
     s.tires = rng.choice(((), (0.0, 0.001, 0.02), (0.3, 2.0)))
     s.acts, s.act_count = ("close", "garbage", "unasked", "break", "stop_reading"), rng.choice((0, 2, 5))
     s.spread, s.uploads, s.down.latency = rng.choice((0.5, 3.0)), 0.3, rng.choice((0.001, 0.03))
+    s.dial_fails, s.impatient, s.timeouts = rng.choice((0.0, 0.0, 0.3)), rng.choice((0.0, 0.3)), rng.choice((0.2, 0.6))
 
 
 def _unkind(rng: Random, s: PoolScene) -> None:
@@ -179,12 +180,14 @@ def _burden(rng: Random, s: PoolScene) -> None:
 
 def _old(rng: Random, s: PoolScene) -> None:
     """Servers of two minds: another protocol at each connection, HTTP_1_1_REQUIRED."""
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         _small(rng, s)
-    s.places = (PLACES[4], PLACES[3], PLACES[4])
+    else:
+        s.habits.settings, s.limits = {3: rng.choice((1, 2, 10))}, {"keepalive_expiry": rng.choice((None, 1.0))}
+    s.places = rng.choice(((PLACES[4], PLACES[3]), (PLACES[0],), (PLACES[4],)))
     s.habits.reset, s.habits.refuse, s.habits.delay = rng.choice((0.0, 0.1)), 0.05, rng.choice((0.02, 0.3))
-    s.acts, s.act_count = ("reset_some", "goaway"), 4
-    s.dial_fails = rng.choice((0.0, 0.1))
+    s.acts, s.act_count = ("reset_some", "reset_some", "goaway"), 4
+    s.dial_fails, s.dial_times = rng.choice((0.0, 0.1)), rng.choice(((0.0, 0.01), (0.1, 0.5)))
 
 
 def _crimes(rng: Random, s: PoolScene) -> None:

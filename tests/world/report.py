@@ -29,7 +29,7 @@ ROUND = (
     "http1_unkind",
     "silent",
 )
-POOL_ROUND = (*POOL_SCENARIOS, *[name for name in POOL_SCENARIOS if name != "pool_burden"])
+POOL_ROUND = (*POOL_SCENARIOS, *[name for name in POOL_SCENARIOS if name != "pool_burden"] * 5)  # it is large
 BATCH = 8  # worlds that a process runs at a time
 MINIMISE_SECONDS = 20.0
 
