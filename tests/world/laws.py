@@ -5,7 +5,7 @@ A law that does not hold raises `Violation` with the law's name; the world adds 
 
 import pickle
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from calamint import core
 from calamint.core import streams as core_streams
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.world.caller import Caller, Request
     from tests.world.pool_line import Line
 
-    Side = Caller | Line  # who holds a connection: a caller alone with it, or a pool's driver
+    Side: TypeAlias = Caller | Line  # who holds a connection: a caller alone with it, or a pool's driver
 
 LAWS: Final = {
     "slots": "slots = live + unsent + unconfirmed, and the live ones are those that have not ended",

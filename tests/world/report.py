@@ -45,7 +45,9 @@ def worlds(seed: int, scenario: str = "", rounds: tuple[str, ...] = ROUND) -> It
 def run_world(name: str, seed: int, keep: frozenset[int] | None = None, tracing: bool = False) -> Result:
     """One world; `keep`: only these operations of its script."""
     script = kept(draw(name, seed), keep)
-    return (PoolWorld if isinstance(script, PoolScript) else World)(script, tracing).run()
+    if isinstance(script, PoolScript):
+        return PoolWorld(script, tracing).run()
+    return World(script, tracing).run()
 
 
 def draw(name: str, seed: int) -> Script:

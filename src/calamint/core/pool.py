@@ -42,6 +42,7 @@ from calamint.core.pool_state import (
     Stats,
     Waiting,
     Write,
+    as_known,
 )
 from calamint.core.value import INFINITY, Fields
 
@@ -462,15 +463,6 @@ def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool)
         return failure.code <= NO_ERROR or failure.kind != "ConnectionTerminated" or held.served > 0
     reused = held.served > 0 and not isinstance(held.value, HTTP2Connection)
     return reused and silent and failure.kind == "ReadError" and job.method in IDEMPOTENT
-
-
-def as_known(job: Job, event: RequestFailed) -> RequestFailed:
-    """Its last attempt may be unprocessed; the request is only if the attempt before was as well."""
-    failure = event.failure
-    if not failure.unprocessed or not job.acted:
-        return event
-    last = failure.last_stream_id
-    return RequestFailed(event.ref, Failure(failure.kind, failure.code, failure.message, failure.ref, False, last))
 
 
 def refresh(pool: Pool, held: Held) -> bool:

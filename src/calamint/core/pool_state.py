@@ -3,7 +3,8 @@
 from typing import ClassVar, Final, final
 
 from calamint.core import verbs
-from calamint.core.events import Event
+from calamint.core.errors import Failure
+from calamint.core.events import Event, RequestFailed
 from calamint.core.exchange import SETTINGS, Clocks, Settings, check_range, check_seconds
 from calamint.core.snapshot import Snapshot
 from calamint.core.url import Origin
@@ -233,6 +234,15 @@ class Job:
         self.ref: int = 0
         self.given: list[tuple[bytes, bool, Fields]] = []  # content that came while it waits
         self.heard: bool = False  # its peer has answered, if only with an interim response
+
+
+def as_known(job: Job, event: RequestFailed) -> RequestFailed:
+    """Its last attempt may be unprocessed; the request is only if the attempt before was as well."""
+    failure = event.failure
+    if not failure.unprocessed or not job.acted:
+        return event
+    last = failure.last_stream_id
+    return RequestFailed(event.ref, Failure(failure.kind, failure.code, failure.message, failure.ref, False, last))
 
 
 @final
