@@ -105,10 +105,8 @@ def check_waiting(world: "Driver") -> None:
             continue
         who = f"{len(site.waiting)} wait for {key.origin.authority()}"
         again_at = world.failed.get(key, (-INFINITY, ""))[0] + RETRY
-        if now >= again_at - TICK:
-            raise Violation("stranded", f"{who}, and it could be dialled")
-        if pool.wake > again_at + TICK:
-            raise Violation("timer", f"{who} and for the next try, and no timer is set for that")
+        if pool.wake > max(now, again_at) + TICK:  # else the timer is on its way, and will bring it to light
+            raise Violation("stranded" if now > again_at else "timer", f"{who}, and could have a connection")
 
 
 def wants_dial(world: "Driver", site: Site, usable: int) -> bool:
@@ -262,8 +260,8 @@ def check_attempt(asked: Asked, attempt: Attempt) -> None:
 
 def check_acts(asked: Asked) -> None:
     """What the servers did about it, when nothing more will come of it."""
-    acted = [attempt for attempt in asked.attempts if attempt.served.acted and not attempt.excuse]
-    if len(acted) > 1 or (acted and acted[0] is not asked.attempts[-1] and not lies(acted[0])):
+    acted = [each for each in asked.attempts if each.served.acted and not each.excuse and not lies(each)]
+    if len(acted) > 1 or (acted and acted[0].line is not asked.line):
         raise Violation("once", f"servers acted {len(acted)} times on request {asked.ticket}, and without excuse")
     for attempt in asked.attempts:
         served = attempt.served
