@@ -337,6 +337,7 @@ class Driver:
         """Its end shows: what did not leave never will."""
         clean, unsent = not line.down.broken, len(line.outbox)
         line.lost = True
+        line.never_left = unsent
         line.outbox.clear()
         what = f"closed {line.id} clean={clean} unsent={unsent}"
         self.call(what, desk.closed, line.id, self.clock.now, unsent, clean)

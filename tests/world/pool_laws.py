@@ -13,7 +13,7 @@ from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import H1, Action, Dial, Site
 from tests.world import laws
 from tests.world.laws import TICK, Violation
-from tests.world.model_frames import ENHANCE_YOUR_CALM
+from tests.world.model_frames import ENHANCE_YOUR_CALM, REFUSED_STREAM
 from tests.world.model_http2 import Http2Model
 from tests.world.plans import INFINITY
 from tests.world.pool_line import IDEMPOTENT, Asked, Attempt, Dialled, Line
@@ -242,7 +242,14 @@ def check_replay(world: "Driver", line: Line, asked: Asked) -> str:
     reused = line.protocol == H1 and line.answered > 0 and (line.down.broken or line.down.finished)
     if reused and asked.ask.method in IDEMPOTENT and not line.heard_of_last:
         return "reused"
-    if served is not None and served.acted and not (line.protocol == "h2" and line.model.crimes):
+    model = line.model
+    if isinstance(model, Http2Model) and model.crimes:
+        return ""  # it may have said anything
+    refused = served is not None and served.code == REFUSED_STREAM
+    excluded = isinstance(model, Http2Model) and model.goaway_last is not None and asked.ref > model.goaway_last
+    if not (refused or excluded or line.never_left):
+        raise Violation("once", f"{what}, and nothing says that it was not processed")
+    if served is not None and served.acted:
         raise Violation("once", f"{what}, and the server acted on it: {served}")
     return ""
 

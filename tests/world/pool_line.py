@@ -99,6 +99,7 @@ class Line:
         self.alone = self.protocol != "h2"
         self.looks = 0
         self.known = 0  # requests at the server that the world has seen
+        self.never_left = 0  # bytes of our output, when the link ended
         self.heard_of_last = 0  # bytes that came since the last request went out
         self.answered = 0
         self.suspects = False  # requests that the server must not have acted on

@@ -130,6 +130,10 @@ def _http1(rng: Random, s: PoolScene) -> None:
     s.tires = rng.choice(((), (0.0, 0.001, 0.02), (0.3, 2.0)))
     s.acts, s.act_count = ("close", "garbage", "unasked", "break", "stop_reading"), rng.choice((0, 2, 5))
     s.spread, s.uploads, s.down.latency = rng.choice((0.5, 3.0)), 0.3, rng.choice((0.001, 0.03))
+    s.down.cut, s.down.largest = rng.choice((0.0, 0.6)), 40
+    s.faults, s.fault_count = ("break", "end", "stall_up"), rng.choice((0, 4))
+    if rng.random() < 0.3:  # so little fits that requests do not leave at once
+        s.up.capacity = 300
     s.dial_fails, s.impatient, s.timeouts = rng.choice((0.0, 0.0, 0.3)), rng.choice((0.0, 0.3)), rng.choice((0.2, 0.6))
 
 
