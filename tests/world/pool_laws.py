@@ -145,6 +145,9 @@ def check_line(world: "Driver", line: Line) -> None:
     record = world.pool.held[line.id]
     if record.jobs.keys() != line.active.keys() or verbs.in_flight(line.conn) != len(line.active):
         raise Violation("slots", f"connection {line.id}: {sorted(line.active)} run, the pool has {sorted(record.jobs)}")
+    over = line.retired or verbs.is_draining(line.conn)
+    if over and not line.active and world.pool.wake > world.clock.now:
+        raise Violation("limits", f"connection {line.id} takes no requests and has none, and is kept")
     laws.check_step(line, line.touched)
     line.touched.clear()
     line.looks += 1
@@ -291,6 +294,8 @@ def lies(attempt: Attempt) -> bool:
 def check_failed(world: "Driver", asked: Asked, failure: Failure) -> None:
     line, now = asked.line, world.clock.now
     if failure.unprocessed:
+        if any([excuse and not line.never_left for line, excuse in asked.given_up]):
+            raise Violation("unprocessed", f"of request {asked.ticket}'s first attempt nobody knows: {failure}")
         for attempt in asked.attempts:
             if attempt.served.acted and not lies(attempt):
                 raise Violation("unprocessed", f"request {asked.ticket} was acted on: {failure}")

@@ -74,6 +74,7 @@ POOL_MUTATIONS = (
         "pool.py",
         ' and failure.kind == "ReadError" and job.method in IDEMPOTENT',
         ' and failure.kind == "ReadError"',
+        20_000,
     ),
     Mutation(
         "half an answer does not keep from trying again",
@@ -129,7 +130,7 @@ POOL_MUTATIONS = (
         "pool.py",
         "        for other in site.held.values():\n            refresh(pool, other)\n",
         "",
-        20_000,
+        60_000,
     ),
     Mutation("a dial that failed leaves its entry", "pool.py", "    del pool.dials[dial.id]\n", "    pass\n"),
     Mutation(

@@ -47,6 +47,7 @@ class PoolScene(Scene):
     dial_late: float = 0.0  # that it is reported although the pool has given it up
     tires: tuple[float, ...] = ()  # seconds after which a server closes a connection that is idle
     impatient: float = 0.0  # chance of short limits for queue and dial
+    hasty: bool = False  # whoever cancels does so at once, or nearly
     once: float = 0.1  # chance of replay=False
     mistakes: int = 2  # calls that are wrong
     closes: float = 0.2  # chance that the pool is closed while requests run
@@ -133,7 +134,7 @@ def _http1(rng: Random, s: PoolScene) -> None:
     s.down.cut, s.down.largest = rng.choice((0.0, 0.6)), 40
     s.faults, s.fault_count = ("break", "end", "stall_up"), rng.choice((0, 4))
     if rng.random() < 0.3:  # so little fits that requests do not leave at once
-        s.up.capacity = 300
+        s.up.capacity, s.fault_count, h.reset, s.tires = 300, 12, 0.3, (0.0, 0.01)
     s.dial_fails, s.impatient, s.timeouts = rng.choice((0.0, 0.0, 0.3)), rng.choice((0.0, 0.3)), rng.choice((0.2, 0.6))
 
 
@@ -175,11 +176,10 @@ def _cancels(rng: Random, s: PoolScene) -> None:
 
 def _burden(rng: Random, s: PoolScene) -> None:
     """More resets than the pacer lets through at once: a connection whose slots they hold takes nothing new."""
-    s.places, s.burst, s.requests, s.cancels, s.uploads = (PLACES[0],), True, 640, 0.97, 0.02
-    s.settings.update(max_streams=rng.choice((20, 300, 1000)), first_streams=1000)
-    s.habits.settings = {3: rng.choice((40, 1000))}
-    s.habits.delay, s.readers, s.spread, s.mistakes = 1.0, ("eager",), 0.5, 0
-    s.limits = {"max_per_origin": rng.choice((1, 2, 10))}
+    s.places, s.requests, s.cancels, s.uploads, s.spread = (PLACES[0],), 640, 0.99, 0.02, rng.choice((0.2, 0.5))
+    s.settings.update(max_streams=rng.choice((20, 50, 100)), first_streams=100)
+    s.habits.delay, s.habits.long_delay, s.readers, s.mistakes = 1.0, 0.0, ("eager",), 0
+    s.limits, s.hasty = {"max_per_origin": rng.choice((1, 2))}, True
 
 
 def _old(rng: Random, s: PoolScene) -> None:
@@ -296,4 +296,6 @@ def _ask(rng: Random, key: int, scene: PoolScene) -> PoolAsk:
         ask.queue = rng.choice((0.0, 0.01, 0.2, 1.0, None))
         ask.connect = rng.choice((0.0, 0.01, 0.2, 1.0, None))
     ask.replay = rng.random() >= scene.once
+    if scene.hasty and ask.cancel:
+        ask.cancel, ask.cancel_after = "time", rng.choice((0.0, 0.005, 0.02))
     return ask
