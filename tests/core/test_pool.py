@@ -820,11 +820,11 @@ def test_what_is_flushed_arms_the_timer() -> None:
     assert desk.next_timeout(world.pool) == 21.0
 
 
-@pytest.mark.parametrize("name", ["queue", "connect"])
-def test_seconds_that_are_none_raise_and_change_nothing(name: str) -> None:
+@pytest.mark.parametrize("queue", [-1.0, 1.0])
+def test_seconds_that_are_none_raise_and_change_nothing(queue: float) -> None:
     world = World()
-    with pytest.raises(ValueError, match=f"{name}=-1"):
-        world.submit(**{name: -1.0})
+    with pytest.raises(ValueError, match="queue=-1" if queue < 0 else "connect=-1"):
+        world.submit(queue=queue, connect=-1.0)
     assert (world.pool.sites, world.pool.jobs) == ({}, {})
 
 
