@@ -33,7 +33,8 @@ if TYPE_CHECKING:
         WriteTimeout,
     )
     from calamint.core.exchange import Clocks, Settings
-    from calamint.net.sync import Connection, Response, connect
+    from calamint.net.response import Response
+    from calamint.net.sync import Connection, connect
 
 HOMES = {
     "calamint.core.errors": (
@@ -42,7 +43,8 @@ HOMES = {
         "StreamError StreamReset TimeoutException TransportError UnsupportedProtocol WriteError WriteTimeout"
     ),
     "calamint.core.exchange": "Clocks Settings",
-    "calamint.net.sync": "Connection Response connect",
+    "calamint.net.response": "Response",
+    "calamint.net.sync": "Connection connect",
 }
 
 __all__ = [

@@ -138,6 +138,8 @@ def test_no_code_and_no_request_become_none() -> None:
 
 
 def test_what_this_side_ended_is_no_transport_error() -> None:
+    mistake = to_exception(Failure("LocalProtocolError", -1, "HTTP/1.1 has no extended CONNECT"))
+    assert type(mistake) is errors.LocalProtocolError and str(mistake) == "HTTP/1.1 has no extended CONNECT"
     error = to_exception(Failure("StreamClosed", -1, "cancelled by its caller", 3))
     assert type(error) is errors.StreamClosed
     assert str(error) == "cancelled by its caller"

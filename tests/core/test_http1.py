@@ -1219,6 +1219,17 @@ def test_a_response_that_closes_fails_those_behind_it() -> None:
     assert isinstance(events[2], RequestFailed) and "closed with the response to request 1" in events[2].failure.message
 
 
+def test_what_is_behind_a_response_that_ends_with_the_connection_may_never_have_left() -> None:
+    """Then nobody acted on it, and it may be sent again (law 9)."""
+    conn = piped("GET", "GET")
+    conn, _, _ = http1.receive(conn, b"HTTP/1.1 200 OK\r\n\r\nall", 101.0)
+    for unsent, kind in ((0, "ReadError"), (1, "WriteError")):
+        _, events = http1.closed(conn, 102.0, unsent=unsent, clean=True)
+        assert events[0] == ResponseEnded(1)
+        assert isinstance(events[1], RequestFailed)
+        assert (events[1].failure.kind, events[1].failure.unprocessed) == (kind, unsent > 0)
+
+
 def test_the_clock_of_a_request_begins_with_its_turn() -> None:
     """Until then it is not its own peer's silence; `total` runs all the time."""
     conn = piped("GET", "GET")

@@ -9,12 +9,13 @@ from typing import Final
 import pytest
 
 from calamint.core import pool as desk
-from calamint.core import verbs
+from calamint.core import pool_view, verbs
 from calamint.core.errors import Failure, LocalProtocolError
 from calamint.core.events import DataReceived, Event, RequestFailed, ResponseEnded, ResponseReceived
 from calamint.core.exchange import Clocks, Settings
 from calamint.core.http2_state import HTTP2Connection
-from calamint.core.pool_state import Action, Deliver, Dial, Key, Limits, Pool, Shut
+from calamint.core.pool_state import Action, Deliver, Dial, Key, Limits, Pool, PoolSnapshot, Report, Shut
+from calamint.core.snapshot import Snapshot
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, Fields
 from tests.core import http2_peer as wire
@@ -61,6 +62,9 @@ class World:
         self.peers: dict[int, wire.Peer] = {}
         self.lines: dict[int, bytes] = {}  # what went out over HTTP/1.1
         self.events: dict[int, list[Event]] = {}
+        self.reports: list[Report] = []
+        self.seen: dict[int, Snapshot | PoolSnapshot | None] = {}  # what was delivered with the end of each
+        self.attempts: dict[int, int] = {}
 
     def act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -68,8 +72,12 @@ class World:
                 self.dials.append(action)
             elif isinstance(action, Shut):
                 self.shut.append(action.id)
+            elif isinstance(action, Report):
+                self.reports.append(action)
             elif isinstance(action, Deliver):
                 self.events.setdefault(action.ticket, []).append(action.event)
+                self.seen[action.ticket] = action.snapshot
+                self.attempts[action.ticket] = action.attempts
             elif action.id in self.lines:
                 self.lines[action.id] += action.data
             elif action.id in self.peers:
@@ -129,6 +137,12 @@ class World:
     def ended(self, ticket: int) -> bool:
         return isinstance(self.events[ticket][-1], ResponseEnded)
 
+    def describe(self, ticket: int) -> str:
+        """What was delivered with its end, in words."""
+        seen = self.seen[ticket]
+        assert seen is not None
+        return seen.describe()
+
     def failure(self, ticket: int) -> Failure:
         event = self.events[ticket][-1]
         assert isinstance(event, RequestFailed)
@@ -152,7 +166,7 @@ def test_a_cold_origin_is_dialled_once_and_all_share_what_comes() -> None:
         world.answer(id, ref)
     assert all([world.ended(ticket) for ticket in tickets])
     assert (world.running(), world.dials, world.shut) == ({id: 0}, [], [])
-    stats = desk.stats(world.pool, 0.0)
+    stats = pool_view.stats(world.pool, 0.0)
     assert (stats.connections, stats.running, stats.waiting, stats.requests, stats.dials) == (1, 0, 0, 50, 1)
 
 
@@ -310,7 +324,7 @@ def test_a_request_that_is_cancelled_leaves_its_dial() -> None:
     ticket = world.submit()
     world.act(desk.cancel(world.pool, ticket, 0.0))
     assert world.failure(ticket).kind == "StreamClosed"
-    assert desk.snapshot(world.pool, 1.0).dials == (("https://a.test", 9.0),)
+    assert pool_view.snapshot(world.pool, 1.0).dials == (("https://a.test", 9.0),)
     second = world.submit()
     assert len(world.dials) == 1
     world.answer(world.connect())
@@ -324,7 +338,7 @@ def test_a_dial_that_fails_fails_all_that_wait_where_there_is_nothing_else() -> 
     for ticket in tickets:
         failure = world.failure(ticket)
         assert (failure.kind, failure.unprocessed) == ("ConnectError", True)
-    assert (world.pool.sites, world.dials, desk.stats(world.pool, 0.0).failures) == ({}, [], 3)
+    assert (world.pool.sites, world.dials, pool_view.stats(world.pool, 0.0).failures) == ({}, [], 3)
 
 
 def test_a_dial_that_fails_beside_a_connection_is_tried_again_a_second_later() -> None:
@@ -456,7 +470,7 @@ def test_what_was_not_processed_goes_out_once_more() -> None:
     for ref in (1, 3, 5):
         world.answer(second, ref)
     assert all([world.ended(ticket) for ticket in tickets])
-    assert (desk.stats(world.pool, 0.0).replays, desk.stats(world.pool, 0.0).goaways) == (3, 1)
+    assert (pool_view.stats(world.pool, 0.0).replays, pool_view.stats(world.pool, 0.0).goaways) == (3, 1)
 
 
 def test_two_attempts_and_no_more() -> None:
@@ -683,22 +697,6 @@ def test_a_pool_neither_pipelines_nor_takes_pushes(settings: Settings) -> None:
         Pool(Limits(), settings)
 
 
-def test_the_snapshot_shows_everything() -> None:
-    world = World(Limits(max_per_origin=1), announced=1)
-    assert desk.snapshot(world.pool, 0.0).describe() == "no connections"
-    world.submit()
-    world.connect()
-    world.submit()
-    world.submit(B)
-    shown = desk.snapshot(world.pool, 2.0)
-    assert [item.origin for item in shown.waiting] == ["https://a.test", "https://b.test"]
-    text = shown.describe()
-    assert "HTTP/2 to https://a.test, open: 1 of 1 slots taken" in text
-    assert "being dialled: https://b.test, 8.00 s left" in text
-    assert "waiting for 2.00 s: GET https://a.test/" in text
-    assert desk.stats(world.pool, 2.0).oldest_wait == 2.0
-
-
 def test_a_timeout_that_comes_early_does_nothing() -> None:
     world = World()
     world.submit()
@@ -801,7 +799,7 @@ def test_a_request_that_is_tried_again_has_waited_since_then() -> None:
     id = world.connect()
     world.now = 50.0
     world.receive(id, world.peers[id].announce((wire.MAX_CONCURRENT_STREAMS, 0)) + wire.rst_stream(1, 7))
-    assert desk.stats(world.pool, 51.0).oldest_wait == 1.0
+    assert pool_view.stats(world.pool, 51.0).oldest_wait == 1.0
     world.pass_time(52.0)
     assert world.failure(1).message.startswith("GET /: 2.00 s in the queue for a slot (pool=2)")
 

@@ -445,7 +445,7 @@ class Time(World):
 
 
 QUICK: Final = settings(max_examples=150, stateful_step_count=60)
-LONG: Final = settings(max_examples=1000, stateful_step_count=100)
+LONG: Final = settings(max_examples=500, stateful_step_count=100)
 
 TestBooks = Books.TestCase
 TestBooks.settings = QUICK

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 
 from calamint.core import http2
 from calamint.core.events import (
+    ConnectionClosed,
     DataReceived,
     InterimReceived,
     RequestFailed,
@@ -99,7 +100,9 @@ class Ours:
         frames = parse(out)
         if self.conn.status == CLOSED:
             assert frames[-1].kind == GOAWAY
-            return Verdict(CONNECTION, 0, tuple(told), events[-1].failure.message)  # type: ignore[union-attr]
+            last = events[-1]
+            assert isinstance(last, ConnectionClosed) and last.failure is not None
+            return Verdict(CONNECTION, 0, tuple(told), last.failure.message)
         ended = [event.ref for event in events if isinstance(event, ResponseEnded)]
         resets = [item.ref for item in frames if item.kind == RST_STREAM and item.ref not in ended]
         return Verdict(STREAM if resets else FINE, resets[0] if resets else 0, tuple(told), why)

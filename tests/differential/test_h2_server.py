@@ -240,7 +240,7 @@ class Pair:
         if ref:
             self.server.reset_stream(ref, ErrorCodes.INTERNAL_ERROR)
             self.reset.add(ref)
-            self.said[ref].append(RequestFailed)  # type: ignore[arg-type]
+            self.said[ref].append(RequestFailed)  # type: ignore[arg-type]  # a kind, which stands for any such event
 
     def announce(self, change: dict[SettingCodes | int, int]) -> None:
         """One SETTINGS at a time: h2 takes an ACK for that of everything which it has announced since (RFC 9113 §6.5.3)."""

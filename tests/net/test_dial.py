@@ -1,5 +1,7 @@
 """From a URL to a connected socket: lookups, addresses in turn, the connect limit, Unix domain sockets, sockets given."""
 
+import os
+import select
 import socket
 import sys
 import threading
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import calamint
-from calamint.net.dial import open_tcp, open_unix, resolve
+from calamint.core.value import INFINITY
+from calamint.net.dial import Dialer, Race, interleave, open_tcp, open_unix, resolve
 from calamint.testing import ScriptedPeer
 from tests.net.thread_server import LIMIT, ThreadServer, full_listener, read_head
 
@@ -34,6 +37,11 @@ def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
 
 
 def fetch(connection: calamint.Connection) -> bytes:
@@ -160,12 +168,59 @@ def test_the_next_address_is_tried() -> None:
 
 @linux
 def test_a_dead_address_does_not_take_all_of_the_time() -> None:
-    with ScriptedPeer() as peer, full_listener() as dead:
-        addresses = [tcp(*dead), tcp("127.0.0.1", peer.port)]
+    """Two of them, of which each costs 250 ms and no more, and none of their sockets is left (fault H2)."""
+    before = descriptors()
+    with ScriptedPeer() as peer, full_listener() as one, full_listener() as other:
+        addresses = [tcp(*one), tcp(*other), tcp("127.0.0.1", peer.port)]
         began = time.monotonic()
-        connection = calamint.connect("http://two.example", timeout=1.0, resolver=lambda host, port: addresses)
+        connection = calamint.connect("http://three.example", timeout=5.0, resolver=lambda host, port: addresses)
         assert 0.5 <= time.monotonic() - began < 1.0
         assert fetch(connection) == b"ok"
+    assert descriptors() == before
+
+
+def test_an_attempt_that_is_late_still_wins() -> None:
+    """The stagger begins the next attempt and ends none (RFC 8305 §5)."""
+    with ScriptedPeer() as peer:
+        dialer = Dialer(Race("two.example", 80, [tcp("127.0.0.1", peer.port), tcp("127.0.0.1", peer.port)]))
+        assert dialer.step(0.0) is None
+        assert dialer.step(0.25) is None
+        first, second = dialer.sockets
+        select.select([], [first], [], LIMIT)
+        won = dialer.step(1.0, [first])
+        assert won is first and second.fileno() == -1 and not dialer.sockets
+        won.close()
+
+
+def test_the_families_take_turns() -> None:
+    """That of the first address begins (RFC 8305 §4)."""
+    places = ["6a", "6b", "6c", "4a"]
+    six, four = socket.AF_INET6, socket.AF_INET
+    addresses = [tcp(place, 1, six if place[0] == "6" else four) for place in places]
+    assert [address[4][0] for address in interleave(addresses)] == ["6a", "4a", "6b", "6c"]
+    assert interleave([]) == []
+
+
+def test_the_next_attempt_begins_in_time_or_at_once_after_a_failure() -> None:
+    race = Race("three.example", 80, [tcp("127.0.0.1", port) for port in (1, 2, 3)])
+    first = race.begin(10.0)
+    assert first == tcp("127.0.0.1", 1) and race.next_timeout() == 10.25
+    assert race.begin(10.2) is None
+    assert race.begin(10.25) == tcp("127.0.0.1", 2)
+    race.lose(first, OSError(111, "refused"))
+    assert race.begin(10.26) == tcp("127.0.0.1", 3) and race.next_timeout() == INFINITY
+    race.lose(tcp("127.0.0.1", 2), OSError(111, "refused"))
+    assert race.begin(99.0) is None
+    with pytest.raises(calamint.ConnectError, match="to three.example port 80: 127.0.0.1: refused; .*refused; .*gone"):
+        race.lose(tcp("127.0.0.1", 3), OSError(111, "gone"))
+
+
+def test_a_local_address() -> None:
+    with ScriptedPeer() as peer:
+        with open_tcp("127.0.0.1", peer.port, time.monotonic() + LIMIT, local_address="127.0.0.2") as sock:
+            assert sock.getsockname()[0] == "127.0.0.2"
+        with pytest.raises(calamint.ConnectError, match="127.0.0.1: "):
+            open_tcp("127.0.0.1", peer.port, time.monotonic() + LIMIT, local_address="192.0.2.1")
 
 
 def test_every_failure_is_named() -> None:

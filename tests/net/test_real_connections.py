@@ -12,7 +12,7 @@ import pytest
 
 import calamint
 from calamint import core
-from calamint.net.sync import is_end
+from calamint.net.response import is_end
 from tests import servers
 from tests.net.live import FULL, Loop, Way, settle, ways
 

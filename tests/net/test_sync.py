@@ -16,7 +16,7 @@ import pytest
 import calamint
 from calamint import core
 from calamint.core import frames
-from calamint.net.sync import Headers
+from calamint.net.response import Headers
 from calamint.testing import (
     Action,
     Request,
@@ -118,6 +118,17 @@ def test_the_second_response_before_the_first() -> None:
         for ref in refs:
             with pytest.raises(calamint.StreamClosed, match=f"request {ref} is over, and its events have been taken"):
                 connection.response(ref)
+
+
+def test_the_second_response_on_a_pipeline_before_the_first() -> None:
+    """The content of the first is in its way, more than may wait unread: it is kept, and nobody waits for a clock."""
+    here, there = socket.socketpair()
+    with there, calamint.connect("http://localhost", sock=here, settings=core.Settings(1000, pipeline=2)) as connection:
+        refs = [connection.request("GET", "/") for _ in range(2)]
+        there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + bytes(5000))
+        there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond")
+        assert connection.response(refs[1]).content == b"second"
+        assert connection.response(refs[0]).content == bytes(5000)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

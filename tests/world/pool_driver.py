@@ -89,6 +89,7 @@ class Driver:
             self.trace(f"{what} → {[tell(action) for action in actions]}")
         for action in actions:
             if isinstance(action, Deliver):
+                pool_laws.check_attempts(self, action)
                 self.deliver(action.ticket, action.event)
             elif isinstance(action, Write):
                 line = self.lines.get(action.id)

@@ -7,10 +7,11 @@ from heapq import heappop
 from typing import TYPE_CHECKING, Final
 
 from calamint.core import pool as desk
-from calamint.core import verbs
+from calamint.core import pool_view, verbs
 from calamint.core.errors import Failure
+from calamint.core.events import RequestFailed
 from calamint.core.http2_state import HTTP2Connection
-from calamint.core.pool_state import H1, Action, Dial, Site
+from calamint.core.pool_state import H1, Action, Deliver, Dial, Site
 from tests.world import laws
 from tests.world.laws import TICK, Violation
 from tests.world.model_frames import ENHANCE_YOUR_CALM, REFUSED_STREAM
@@ -65,9 +66,10 @@ def check_numbers(world: "Driver") -> None:
                 raise Violation("limits", f"{per_key[number]} HTTP/2 connections to {line.key.origin.authority()}")
     now, counts = world.clock.now, world.counts
     oldest = now - next(iter(world.waiting.values())).since if world.waiting else 0.0
-    stats = desk.stats(pool, now)
+    stats = pool_view.stats(pool, now)
     for name, seen in (
         ("connections", len(lines)),
+        ("idle", len(idle)),
         ("dialling", len(world.dials)),
         ("running", len(world.running)),
         ("waiting", len(world.waiting)),
@@ -289,6 +291,13 @@ def lies(attempt: Attempt) -> bool:
 
 
 # --- a request fails
+
+
+def check_attempts(world: "Driver", action: Deliver) -> None:
+    """How often it was sent, as the failure tells."""
+    asked = world.asked.get(action.ticket)
+    if asked is not None and isinstance(action.event, RequestFailed) and action.attempts != asked.starts:
+        raise Violation("truth", f"request {action.ticket} went out {asked.starts} times, told is {action.attempts}")
 
 
 def check_failed(world: "Driver", asked: Asked, failure: Failure) -> None:

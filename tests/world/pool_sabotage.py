@@ -49,8 +49,9 @@ POOL_MUTATIONS = (
     Mutation(
         "what is flushed does not arm the timer",
         "pool.py",
-        "        report(pool, held, events, now)\n        pool.wake = min(pool.wake, verbs.next_timeout(held.value))\n",
-        "        report(pool, held, events, now)\n",
+        "        report(pool, held, before, events, now)\n"
+        "        pool.wake = min(pool.wake, verbs.next_timeout(held.value))\n",
+        "        report(pool, held, before, events, now)\n",
         20_000,
     ),
     Mutation(
@@ -94,8 +95,8 @@ POOL_MUTATIONS = (
     Mutation(
         "what waits to be tried again counts as unprocessed",
         "pool.py",
-        'unprocessed = kind != "StreamClosed" and not job.acted',
-        'unprocessed = kind != "StreamClosed"',
+        "as_known(job, RequestFailed(0, failure))",
+        "RequestFailed(0, failure)",
         60_000,
     ),
     Mutation(

@@ -167,6 +167,7 @@ EXCEPTIONS: Final[dict[str, type[TransportError]]] = {
     "ConnectTimeout": ConnectTimeout,
     "ReadTimeout": ReadTimeout,
     "WriteTimeout": WriteTimeout,
+    "PoolTimeout": PoolTimeout,
     "DeadlineExceeded": DeadlineExceeded,
     "ConnectError": ConnectError,
     "ReadError": ReadError,
@@ -175,6 +176,7 @@ EXCEPTIONS: Final[dict[str, type[TransportError]]] = {
     "RemoteProtocolError": RemoteProtocolError,
     "StreamReset": StreamReset,
     "ConnectionTerminated": ConnectionTerminated,
+    "ProxyError": ProxyError,
 }
 
 
@@ -184,14 +186,21 @@ class Failure(Value):
 
     `kind` is the name of the exception that a driver raises for it, `code` the HTTP/2 error code or -1, `ref` the
     request or 0 for a connection, `unprocessed` whether the peer provably never acted on it (RFC 9113 §8.7),
-    `last_stream_id` what a GOAWAY said, or -1.
+    `last_stream_id` what a GOAWAY said, or -1; `clock` the name of the one that ran out, if one did.
     """
 
-    __match_args__: ClassVar[tuple[str, ...]] = ("kind", "code", "message", "ref", "unprocessed", "last_stream_id")
+    __match_args__: ClassVar[tuple[str, ...]] = tuple("kind code message ref unprocessed last_stream_id clock".split())
     __slots__ = __match_args__
 
     def __init__(
-        self, kind: str, code: int, message: str, ref: int = 0, unprocessed: bool = False, last_stream_id: int = -1
+        self,
+        kind: str,
+        code: int,
+        message: str,
+        ref: int = 0,
+        unprocessed: bool = False,
+        last_stream_id: int = -1,
+        clock: str = "",
     ) -> None:
         self.kind: Final = kind
         self.code: Final = code
@@ -199,12 +208,15 @@ class Failure(Value):
         self.ref: Final = ref
         self.unprocessed: Final = unprocessed
         self.last_stream_id: Final = last_stream_id
+        self.clock: Final = clock
 
 
 def to_exception(failure: Failure) -> CalamintError:
     """A fresh exception for a failure; `StreamClosed` where this side ended the request itself."""
     if failure.kind == "StreamClosed":
         return StreamClosed(failure.message)
+    if failure.kind == "LocalProtocolError":
+        return LocalProtocolError(failure.message)
     code = None if failure.code < 0 else failure.code
     error = EXCEPTIONS[failure.kind](failure.message, failure.unprocessed, failure.ref or None, code)
     error.last_stream_id = failure.last_stream_id

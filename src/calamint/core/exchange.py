@@ -365,6 +365,16 @@ class Exchange(Value):
         twin.owner = owner
         return twin
 
+    def note_content(self, size: int, now: float) -> None:
+        """A piece of the response's content, which is not empty, has come."""
+        if not self.received:
+            self.first_data_at = now
+        if not self.unread:
+            self.unread_at = now
+        self.last_data_at = now
+        self.received += size
+        self.unread += size
+
     def heard_at(self) -> float:
         """When the peer last did anything about this request, or NEVER."""
         reopened_at = NEVER if self.upload is None else self.upload.reopened_at
@@ -449,7 +459,7 @@ class Exchange(Value):
             unread = f"{self.unread} bytes of content wait unread; read or cancel the response"
             ours = unread if self.unread else "its content was left open; end it or cancel the request"
             text = f"{ours} (reader={self.clocks.reader:.10g})"
-        return Failure(kind, -1, f"{self.method} {self.target}: {text}", self.ref)
+        return Failure(kind, -1, f"{self.method} {self.target}: {text}", self.ref, False, -1, name)
 
     def waits_for(self) -> str:
         """In words: who has to move now, and how."""

@@ -292,7 +292,7 @@ def closed(
         return conn, []
     draft = Draft(conn, now)
     if clean and conn.reading == UNTIL_CLOSE:
-        recv_end(draft, conn.requests[0])
+        recv_end(draft, conn.requests[0], unsent)
     elif conn.requests:
         how = "the peer closed the connection" if clean else "the connection broke"
         detail = f"; {reason}" if reason else ""

@@ -169,14 +169,7 @@ def recv_data(draft: Draft, data: bytes, pos: int) -> int:
             draft.reading = CHUNK_END
     else:
         piece = data[pos:]
-    now = draft.now
-    if not record.received:
-        record.first_data_at = now
-    if not record.unread:
-        record.unread_at = now
-    record.last_data_at = now
-    record.received += len(piece)
-    record.unread += len(piece)
+    record.note_content(len(piece), draft.now)
     draft.events.append(events.DataReceived(record.ref, piece))
     if reading == SIZED and not record.expected:
         recv_end(draft, record)
@@ -218,8 +211,10 @@ def recv_trailers(draft: Draft, data: bytes, searched: int) -> int:
     return cut + 4
 
 
-def recv_end(draft: Draft, record: Exchange) -> None:
-    """The response is complete. If our content is not, it is dropped and the connection closes: its rest is still owed."""
+def recv_end(draft: Draft, record: Exchange, unsent: int = 0) -> None:
+    """The response is complete. If our content is not, it is dropped and the connection closes: its rest is still owed.
+
+    `unsent`: how many bytes of the output never left, where that is known."""
     draft.events.append(events.ResponseEnded(record.ref))
     draft.requests = draft.requests[1:]
     draft.reading = STATUS_LINE
@@ -228,7 +223,9 @@ def recv_end(draft: Draft, record: Exchange) -> None:
     owed = EXPECTING <= record.state <= TUNNEL and record.method != "CONNECT"  # a CONNECT that is refused owes nothing
     if record.ref == draft.last_ref or owed:
         if draft.requests:
-            draft.fail("ReadError", f"the connection closed with the response to request {record.ref}", draft.written)
+            draft.fail(
+                "ReadError", f"the connection closed with the response to request {record.ref}", draft.written - unsent
+            )
         else:
             draft.end(None)
     elif draft.requests:

@@ -274,7 +274,7 @@ def handle_timeout(conn: HTTP2Connection, now: float) -> Step:
         asked_at = max(control.ping_at, draft.heard_at, draft.flushed[1])
         if asked_at + PING_LIMIT <= draft.now:
             waited = f"no answer to a PING for {draft.now - control.ping_at:.2f} s (allowed are {PING_LIMIT:g})"
-            draft.end(Failure("ReadTimeout", -1, f"the peer is gone: {waited}"), 0)
+            draft.end(Failure("ReadTimeout", -1, f"the peer is gone: {waited}", 0, False, -1, "ping"), 0)
             return draft.finish()
         draft.wake = asked_at + PING_LIMIT
     for stream in all_streams(draft.streams):

@@ -241,14 +241,7 @@ def deliver(draft: Draft, stream: Exchange, piece: bytes) -> None:
     """A piece of content; an empty one is nothing."""
     if not piece:
         return
-    now = draft.now
-    if not stream.received:
-        stream.first_data_at = now
-    if not stream.unread:
-        stream.unread_at = now
-    stream.last_data_at = now
-    stream.received += len(piece)
-    stream.unread += len(piece)
+    stream.note_content(len(piece), draft.now)
     if draft.spent > 0.0:
         draft.spent = max(0.0, draft.spent - len(piece) / CALM_BYTES)
     draft.events.append(DataReceived(stream.ref, piece))
@@ -451,6 +444,7 @@ def recv_promise(draft: Draft, ref: int, promised: int, block: bytes) -> None:
     if promise.fault or parent is None or len(draft.control.pushes) >= draft.setup.settings.max_pushes:
         draft.charge()
         draft.out.append(frames.encode_reset(promised, PROTOCOL_ERROR if promise.fault else REFUSED_STREAM))
+        draft.own_control().resets += 1
         return
     draft.charge()
     now = draft.now

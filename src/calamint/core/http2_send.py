@@ -143,6 +143,7 @@ def pump(draft: Draft) -> None:
             if room <= 0:
                 if not upload.is_shut():
                     upload.shut_at = draft.now
+                    draft.own_control().stalls += 1
                 if draft.send_window <= 0 < stream.send_window + draft.peer.initial_window:
                     held.append(ref)
                 continue  # its own window is shut: a WINDOW_UPDATE makes it ready again

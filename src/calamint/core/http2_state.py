@@ -150,7 +150,7 @@ class Control(Value):
     __match_args__: ClassVar[tuple[str, ...]] = tuple(
         (
             "unsent unconfirmed ping_at pings kept_at quiet goaway block tokens tokens_at acknowledged pending pushes "
-            "last_push"
+            "last_push resets stalls"
         ).split()
     )
     __slots__ = ("owner", *__match_args__)
@@ -171,6 +171,8 @@ class Control(Value):
         pending: tuple[Settings, ...] = (),
         pushes: tuple[int, ...] = (),
         last_push: int = 0,
+        resets: int = 0,
+        stalls: int = 0,
     ) -> None:
         self.owner: object | None = None
         # stream → error code, its mark, whether our side is open
@@ -189,6 +191,8 @@ class Control(Value):
         self.pending: tuple[Settings, ...] = pending  # announced since, and not acknowledged
         self.pushes: tuple[int, ...] = pushes  # live streams that the peer opened: they take no slot of ours
         self.last_push: int = last_push  # the highest of their ids so far
+        self.resets: int = resets  # RST_STREAM handed out so far
+        self.stalls: int = stalls  # how often content of ours began to wait for the peer's window
 
     def copy(self, owner: object) -> "Control":
         """The same, owned by another draft."""
@@ -207,6 +211,8 @@ class Control(Value):
             self.pending,
             self.pushes,
             self.last_push,
+            self.resets,
+            self.stalls,
         )
         twin.owner = owner
         return twin
@@ -472,6 +478,7 @@ class Draft:
         ref = stream.ref
         if not ref & 1:  # it takes no slot, and how many there are is limited
             self.out.append(frames.encode_reset(ref, code))
+            self.own_control().resets += 1
             return
         ours_open = EXPECTING <= stream.state <= TUNNEL or stream.state == REMOTE
         self.own_control().unsent[ref] = (code, stream.mark, ours_open)
@@ -488,6 +495,7 @@ class Draft:
                 self.wake = min(self.wake, self.now + (1.0 - control.tokens) / RESET_RATE)
                 return
             control.tokens -= 1.0
+            control.resets += 1
             del control.unsent[ref]
             self.out.append(frames.encode_reset(ref, code))
             self.spent = max(CALM_SAVED, self.spent - CALM_RESET)
@@ -542,13 +550,17 @@ class Draft:
         sent = self.written + sum([len(data) for data in self.out]) - unsent
         for stream in all_streams(self.streams):
             unprocessed = stream.head_offset > sent
-            kind, code, message = (
-                ("ReadError", -1, "") if failure is None else (failure.kind, failure.code, failure.message)
+            kind, code, message, clock = (
+                ("ReadError", -1, "", "")
+                if failure is None
+                else (failure.kind, failure.code, failure.message, failure.clock)
             )
             if unprocessed and kind == "ReadError":
                 kind, message = "WriteError", f"{message}; the request had not left"
             self.leave(stream)
-            self.events.append(RequestFailed(stream.ref, Failure(kind, code, message, stream.ref, unprocessed)))
+            self.events.append(
+                RequestFailed(stream.ref, Failure(kind, code, message, stream.ref, unprocessed, -1, clock))
+            )
         control = self.own_control()
         control.unsent = {}
         control.unconfirmed = {}

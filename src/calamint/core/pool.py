@@ -11,6 +11,7 @@ from typing import Final
 from calamint.core import verbs
 from calamint.core.errors import ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
 from calamint.core.events import (
+    ConnectionClosed,
     Event,
     GoAwayReceived,
     InterimReceived,
@@ -25,7 +26,6 @@ from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import (
     DIALS,
     FAILURES,
-    GOAWAYS,
     H1,
     REPLAYS,
     REQUESTS,
@@ -39,11 +39,21 @@ from calamint.core.pool_state import (
     PoolSnapshot,
     Shut,
     Site,
-    Stats,
-    Waiting,
     Write,
     as_known,
 )
+from calamint.core.pool_view import (
+    count_output,
+    name,
+    snapshot,
+    tell_closed,
+    tell_dial,
+    tell_end,
+    tell_failure,
+    tell_goaway,
+    tell_replay,
+)
+from calamint.core.snapshot import Snapshot
 from calamint.core.value import INFINITY, Fields
 
 ATTEMPTS: Final = 2  # a request that was not processed is tried once more, and no more
@@ -154,7 +164,8 @@ def cancel(pool: Pool, ticket: int, now: float) -> list[Action]:
         job.attempts = ATTEMPTS
         step(pool, held, verbs.cancel(held.value, job.ref, now), now)
     elif job is not None:
-        fail(pool, job, "StreamClosed", "cancelled by its caller, while it waited for a slot")
+        words = f"{job.method} {job.target}: cancelled by its caller, while it waited for a slot"
+        fail(pool, job, Failure("StreamClosed", -1, words), now)
     return finish(pool, now)
 
 
@@ -162,7 +173,7 @@ def close(pool: Pool, now: float, grace: float = 0.0) -> list[Action]:
     """Takes nothing new; what waits fails, what runs has `grace` seconds to end, and is reset then."""
     pool.closing_at = min(pool.closing_at, now + grace)
     for job in list(pool.waiting.values()):
-        fail(pool, job, "StreamClosed", "the pool was closed")
+        fail(pool, job, Failure("StreamClosed", -1, f"{job.method} {job.target}: the pool was closed"), now)
     for dial in list(pool.dials.values()):
         forget(pool, dial)
     for held in list(pool.held.values()):
@@ -185,6 +196,7 @@ def connected(pool: Pool, id: int, protocol: str, now: float) -> list[Action]:
     site.speaks = protocol
     value, data = verbs.connect(protocol, dial.key.origin, keeping(pool.settings, site.keepalive), now)
     held = Held(id, dial.key, value, pool.limits.keepalive_expiry, now)
+    tell_dial(pool, dial, protocol, now)
     pool.held[id] = held
     site.held[id] = held
     write(pool, held, data)
@@ -212,9 +224,11 @@ def dial_failed(pool: Pool, id: int, failure: Failure, now: float) -> list[Actio
 def give_up(pool: Pool, dial: Dial, failure: Failure, now: float) -> None:
     """A dial is over without a connection."""
     site = forget(pool, dial)
+    tell_dial(pool, dial, failure.message, now)
     if not site.held and not site.dials:
         for job in list(site.waiting.values()):
-            fail(pool, job, failure.kind, failure.message, failure.code)
+            words = f"{job.method} {job.target}: {failure.message}"
+            fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock), now)
     elif site.waiting:  # they wait for what there is, and for another try, which is not made at once
         site.retry_at = now + RETRY
         pool.wake = min(pool.wake, site.retry_at)
@@ -243,9 +257,10 @@ def flushed(pool: Pool, id: int, now: float, unsent: int = 0) -> list[Action]:
     """The kernel has all that was to be written to this connection, but for the last `unsent` bytes."""
     held = pool.held.get(id)
     if held is not None:
-        held.value, out, events = verbs.flush(held.value, now, unsent)
+        before = held.value
+        held.value, out, events = verbs.flush(before, now, unsent)
         write(pool, held, out)
-        report(pool, held, events, now)
+        report(pool, held, before, events, now)
         pool.wake = min(pool.wake, verbs.next_timeout(held.value))
     return finish(pool, now)
 
@@ -254,10 +269,9 @@ def closed(pool: Pool, id: int, now: float, unsent: int = 0, clean: bool = False
     """The transport ended, and the last `unsent` bytes never left."""
     held = pool.held.get(id)
     if held is not None:
-        value, events = verbs.closed(held.value, now, unsent, clean, reason)
-        silent = not held.value.buffer
-        held.value = value
-        report(pool, held, events, now, silent)
+        before = held.value
+        held.value, events = verbs.closed(before, now, unsent, clean, reason)
+        report(pool, held, before, events, now, not before.buffer)
         settle(pool, held, now)
     return finish(pool, now)
 
@@ -281,7 +295,7 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
     for dial in list(pool.dials.values()):
         if dial.deadline <= now:
             what = f"no connection to {name(dial.key)} within the connect limit"
-            give_up(pool, dial, Failure("ConnectTimeout", -1, what), now)
+            give_up(pool, dial, Failure("ConnectTimeout", -1, what, 0, True, -1, "connect"), now)
         else:
             pool.wake = min(pool.wake, dial.deadline)
     for job in list(pool.waiting.values()):
@@ -291,9 +305,10 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
             pool.wake = min(pool.wake, job.until)
     for held in list(pool.held.values()):
         if held.id in pool.held:  # it may have had to give way meanwhile
-            held.value, out, events = verbs.handle_timeout(held.value, now)
+            before = held.value
+            held.value, out, events = verbs.handle_timeout(before, now)
             write(pool, held, out)
-            report(pool, held, events, now)
+            report(pool, held, before, events, now)
             settle(pool, held, now)
             if pool.closing_at <= now and held.id in pool.held:
                 shut(pool, held, now)
@@ -303,15 +318,16 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
 
 def expire(pool: Pool, job: Job, now: float) -> None:
     """A request has waited long enough: PoolTimeout says who holds the slots."""
-    waited = f"{now - job.since:.2f} s in the queue for a slot"
+    waited = f"{job.method} {job.target}: {now - job.since:.2f} s in the queue for a slot"
     if job.deadline <= now:
-        fail(pool, job, "DeadlineExceeded", f"{waited} until its deadline")
+        fail(pool, job, Failure("DeadlineExceeded", -1, f"{waited} until its deadline", 0, True, -1, "total"), now)
         return
     site = pool.sites[job.key]
     jobs = [other for held in site.held.values() for other in held.jobs.values()]
     holders = [f"{other.method} {other.target} for {now - other.since:.2f} s" for other in jobs]
     shown = "; ".join(holders[:10]) or "nobody: no connection could be made"
-    fail(pool, job, "PoolTimeout", f"{waited} (pool={job.queue:.10g}), {len(holders)} taken by: {shown}")
+    words = f"{waited} (pool={job.queue:.10g}), {len(holders)} taken by: {shown}"
+    fail(pool, job, Failure("PoolTimeout", -1, words, 0, True, -1, "pool"), now, snapshot(pool, now))
 
 
 # What the pool decides
@@ -362,11 +378,11 @@ def serve(pool: Pool, site: Site, now: float) -> None:
         try:
             start(pool, next(reversed(site.free.values())), job, now)
         except LocalProtocolError as mistake:  # this protocol does not take it
-            end(pool, job, RequestFailed(job.ref, Failure("LocalProtocolError", -1, str(mistake), job.ref)))
+            end(pool, job, RequestFailed(job.ref, Failure("LocalProtocolError", -1, str(mistake), job.ref)), now)
     while site.waiting and wants_dial(pool, site, now) and make_room(pool, site, now):
         job = next(iter(site.waiting.values()))
         protocols = (H1,) if site.only_http1 else site.key.protocols
-        dial = Dial(pool.next_id, site.key, protocols, now + job.connect)
+        dial = Dial(pool.next_id, site.key, protocols, now + job.connect, now)
         pool.next_id += 1
         pool.dials[dial.id] = dial
         site.dials.add(dial.id)
@@ -397,43 +413,54 @@ def step(pool: Pool, held: Held, result: verbs.Step, now: float) -> None:
     """A verb's result: the next value, what it puts out, and what happened."""
     if result[0] is held.value:
         return
+    before = held.value
     held.value, out, events = result
     write(pool, held, out)
-    report(pool, held, events, now)
+    report(pool, held, before, events, now)
     settle(pool, held, now)
 
 
-def report(pool: Pool, held: Held, events: list[Event], now: float, silent: bool = False) -> None:
-    """What happened on a connection, to whom it happened."""
+def report(
+    pool: Pool, held: Held, before: verbs.Connection, events: list[Event], now: float, silent: bool = False
+) -> None:
+    """What happened on a connection, to whom it happened; with its first failure goes what there was before."""
     for event in events:
         if isinstance(event, GoAwayReceived):
-            pool.counts[GOAWAYS] += 1
+            tell_goaway(pool, held, event)
             if event.code == ENHANCE_YOUR_CALM:
                 site = pool.sites[held.key]
                 site.keepalive = site.keepalive * 2
+        elif isinstance(event, ConnectionClosed):
+            tell_closed(pool, held, event)
         ref: int = getattr(event, "ref", 0)
         job = held.jobs.get(ref)
         if job is None:
             continue
         if isinstance(event, RequestFailed):
             del held.jobs[ref]
+            tell_failure(pool, job, event.failure, now)
             if may_replay(pool, held, job, event.failure, silent):
                 pool.counts[REPLAYS] += 1
+                tell_replay(pool, job, event.failure, now)
                 job.acted = job.acted or not event.failure.unprocessed
                 job.since = now
                 job.until = min(job.deadline, now + job.queue)
                 wait(pool, pool.sites[held.key], job, True)
+            elif held.failed or event.failure.kind == "StreamClosed":
+                end(pool, job, as_known(job, event), now)
             else:
-                end(pool, job, as_known(job, event))
+                held.failed = True
+                end(pool, job, as_known(job, event), now, verbs.snapshot(before, now))
             continue
         if isinstance(event, InterimReceived | ResponseReceived):
             job.heard = True
             if isinstance(event, ResponseReceived):
+                job.status = event.status
                 learn(pool, held, event)
         if isinstance(event, ResponseEnded):
             del held.jobs[ref]
             held.served += 1
-            end(pool, job, event)
+            end(pool, job, event, now)
         else:
             pool.out.append(Deliver(job.ticket, event))
 
@@ -512,9 +539,10 @@ def settle(pool: Pool, held: Held, now: float) -> None:
 
 def shut(pool: Pool, held: Held, now: float) -> None:
     """We end a connection, and whatever runs on it."""
-    held.value, out, events = verbs.close(held.value, now)
+    before = held.value
+    held.value, out, events = verbs.close(before, now)
     write(pool, held, out)
-    report(pool, held, events, now)
+    report(pool, held, before, events, now)
     drop(pool, held)
 
 
@@ -540,6 +568,7 @@ def write(pool: Pool, held: Held, data: bytes) -> None:
     """Bytes for a connection."""
     if data:
         pool.out.append(Write(held.id, data))
+        count_output(pool, held)
 
 
 def unqueue(pool: Pool, site: Site, job: Job) -> None:
@@ -549,48 +578,17 @@ def unqueue(pool: Pool, site: Site, job: Job) -> None:
     tidy(pool, site)
 
 
-def fail(pool: Pool, job: Job, kind: str, message: str, code: int = -1) -> None:
+def fail(pool: Pool, job: Job, failure: Failure, now: float, seen: PoolSnapshot | None = None) -> None:
     """A request that waits ends: nobody acted on it, unless it waits to be tried again."""
     unqueue(pool, pool.sites[job.key], job)
-    words = f"{job.method} {job.target}: {message}"
-    unprocessed = kind != "StreamClosed" and not job.acted
-    end(pool, job, RequestFailed(0, Failure(kind, code, words, 0, unprocessed)))
+    tell_failure(pool, job, failure, now)
+    end(pool, job, as_known(job, RequestFailed(0, failure)), now, seen)
 
 
-def end(pool: Pool, job: Job, event: Event) -> None:
+def end(pool: Pool, job: Job, event: Event, now: float, seen: Snapshot | PoolSnapshot | None = None) -> None:
     """The request is over, with this event."""
+    tell_end(pool, job, event, now)
     pool.jobs.pop(job.ticket, None)
     if isinstance(event, RequestFailed):
         pool.counts[FAILURES] += 1
-    pool.out.append(Deliver(job.ticket, event))
-
-
-# What can be seen
-
-
-def name(key: Key) -> str:
-    """The origin, as in a URL."""
-    return f"{key.origin.scheme}://{key.origin.authority()}"
-
-
-def snapshot(pool: Pool, now: float) -> PoolSnapshot:
-    """Every connection, stream, waiting request and dial at this moment."""
-    return PoolSnapshot(
-        tuple([verbs.snapshot(held.value, now) for held in pool.held.values()]),
-        tuple(
-            [
-                Waiting(job.ticket, job.method, job.target, name(job.key), now - job.since)
-                for job in pool.waiting.values()
-            ]
-        ),
-        tuple([(name(dial.key), dial.deadline - now) for dial in pool.dials.values()]),
-    )
-
-
-def stats(pool: Pool, now: float) -> Stats:
-    """Numbers, whatever the size of the pool."""
-    counts = pool.counts
-    waiting = len(pool.waiting)
-    oldest = now - next(iter(pool.waiting.values())).since if waiting else 0.0
-    running = len(pool.jobs) - waiting
-    return Stats(len(pool.held), len(pool.dials), running, waiting, oldest, *counts)
+    pool.out.append(Deliver(job.ticket, event, job.attempts, seen))

@@ -66,14 +66,15 @@ class Key(Value):
 class Dial(Value):
     """Connect, until `deadline`, and say `connected` or `dial_failed`."""
 
-    __slots__ = ("id", "key", "protocols", "deadline")
-    __match_args__: ClassVar[tuple[str, ...]] = ("id", "key", "protocols", "deadline")
+    __slots__ = ("id", "key", "protocols", "deadline", "since")
+    __match_args__: ClassVar[tuple[str, ...]] = ("id", "key", "protocols", "deadline", "since")
 
-    def __init__(self, id: int, key: Key, protocols: tuple[str, ...], deadline: float) -> None:
+    def __init__(self, id: int, key: Key, protocols: tuple[str, ...], deadline: float, since: float = 0.0) -> None:
         self.id: Final = id
         self.key: Final = key
         self.protocols: Final = protocols
         self.deadline: Final = deadline
+        self.since: Final = since
 
 
 @final
@@ -101,17 +102,52 @@ class Shut(Value):
 
 @final
 class Deliver(Value):
-    """Something happened to the request with this ticket."""
+    """Something happened to the request with this ticket.
 
-    __slots__ = ("ticket", "event")
-    __match_args__: ClassVar[tuple[str, ...]] = ("ticket", "event")
+    `attempts`: how often it was sent, where it has failed. `snapshot`: what there was before, where no slot came free, and
+    with the first failure on a connection.
+    """
 
-    def __init__(self, ticket: int, event: Event) -> None:
+    __slots__ = ("ticket", "event", "attempts", "snapshot")
+    __match_args__: ClassVar[tuple[str, ...]] = ("ticket", "event", "attempts", "snapshot")
+
+    def __init__(
+        self, ticket: int, event: Event, attempts: int = 0, snapshot: "Snapshot | PoolSnapshot | None" = None
+    ) -> None:
         self.ticket: Final = ticket
         self.event: Final = event
+        self.attempts: Final = attempts
+        self.snapshot: Final = snapshot
 
 
-Action = Dial | Write | Shut | Deliver
+@final
+class Report(Value):
+    """Something worth telling to a log, a trace or a metric. What `kind` means:
+
+    "request": it has ended, `seconds` after it was submitted. "dial": a connection was made, or not, after `seconds`.
+    "reset": a stream was reset, by us or, with a ticket, by the peer. "goaway": the peer ends the connection. "replay": a
+    request goes out once more. "timeout": a clock has run out. "stall": content of ours waits for the peer's window.
+    "condemned": we have ended a connection, because its peer broke HTTP or is gone.
+    `id`: the connection or the dial, or 0; `ticket`: the request, or 0; `code`: of HTTP/2, or the status of a response,
+    or -1; `text`: in words.
+    """
+
+    __slots__ = ("kind", "origin", "id", "ticket", "text", "code", "seconds")
+    __match_args__: ClassVar[tuple[str, ...]] = ("kind", "origin", "id", "ticket", "text", "code", "seconds")
+
+    def __init__(
+        self, kind: str, origin: str, id: int, ticket: int, text: str, code: int = -1, seconds: float = 0.0
+    ) -> None:
+        self.kind: Final = kind
+        self.origin: Final = origin
+        self.id: Final = id
+        self.ticket: Final = ticket
+        self.text: Final = text
+        self.code: Final = code
+        self.seconds: Final = seconds
+
+
+Action = Dial | Write | Shut | Deliver | Report
 
 
 @final
@@ -158,33 +194,46 @@ class Stats(Value):
     """Numbers at one moment, at no cost: what there is, and how often what has happened since the pool was made."""
 
     __match_args__: ClassVar[tuple[str, ...]] = tuple(
-        "connections dialling running waiting oldest_wait requests dials replays failures goaways".split()
+        (
+            "connections idle dialling running waiting oldest_wait timeouts requests dials replays failures "
+            "goaways resets_sent resets_received stalls"
+        ).split()
     )
     __slots__ = __match_args__
 
     def __init__(
         self,
         connections: int,
+        idle: int,
         dialling: int,
         running: int,
         waiting: int,
         oldest_wait: float,
+        timeouts: tuple[tuple[str, int], ...],
         requests: int,
         dials: int,
         replays: int,
         failures: int,
         goaways: int,
+        resets_sent: int,
+        resets_received: int,
+        stalls: int,
     ) -> None:
         self.connections: Final = connections
+        self.idle: Final = idle  # of them
         self.dialling: Final = dialling
         self.running: Final = running  # requests that have a slot
         self.waiting: Final = waiting
         self.oldest_wait: Final = oldest_wait  # seconds; 0 where nobody waits
+        self.timeouts: Final = timeouts  # how many attempts each clock has ended, by its name
         self.requests: Final = requests
         self.dials: Final = dials
         self.replays: Final = replays
         self.failures: Final = failures
-        self.goaways: Final = goaways
+        self.goaways: Final = goaways  # received
+        self.resets_sent: Final = resets_sent
+        self.resets_received: Final = resets_received
+        self.stalls: Final = stalls  # how often content began to wait for a peer's window
 
 
 @final
@@ -193,7 +242,7 @@ class Job:
 
     __slots__ = (
         "ticket", "key", "method", "target", "fields", "content", "end", "deadline", "clocks", "protocol", "connect",
-        "queue", "since", "until", "replay", "attempts", "acted", "id", "ref", "given", "heard",
+        "queue", "asked_at", "since", "until", "replay", "attempts", "acted", "id", "ref", "given", "heard", "status",
     )  # fmt: skip
 
     def __init__(
@@ -226,6 +275,7 @@ class Job:
         self.connect: Final = connect  # seconds for a dial that it needs
         self.queue: Final = queue  # seconds that it may wait for a slot
         self.replay: Final = replay
+        self.asked_at: Final = now
         self.since: float = now  # it has waited, or run, since then
         self.until: float = min(deadline, now + queue)
         self.attempts: int = 0
@@ -234,6 +284,7 @@ class Job:
         self.ref: int = 0
         self.given: list[tuple[bytes, bool, Fields]] = []  # content that came while it waits
         self.heard: bool = False  # its peer has answered, if only with an interim response
+        self.status: int = 0  # of the final response
 
 
 def as_known(job: Job, event: RequestFailed) -> RequestFailed:
@@ -241,15 +292,17 @@ def as_known(job: Job, event: RequestFailed) -> RequestFailed:
     failure = event.failure
     if not failure.unprocessed or not job.acted:
         return event
-    last = failure.last_stream_id
-    return RequestFailed(event.ref, Failure(failure.kind, failure.code, failure.message, failure.ref, False, last))
+    kind, code, message, ref, last = failure.kind, failure.code, failure.message, failure.ref, failure.last_stream_id
+    return RequestFailed(event.ref, Failure(kind, code, message, ref, False, last, failure.clock))
 
 
 @final
 class Held:
     """One connection: its value, and whose requests run on it."""
 
-    __slots__ = ("id", "key", "value", "jobs", "born", "idle_at", "expiry", "served", "retired")
+    __slots__ = (
+        "id", "key", "value", "jobs", "born", "idle_at", "expiry", "served", "retired", "failed", "resets", "stalls",
+    )  # fmt: skip
 
     def __init__(self, id: int, key: Key, value: verbs.Connection, expiry: float, now: float) -> None:
         self.id: Final = id
@@ -261,6 +314,9 @@ class Held:
         self.expiry: float = expiry  # seconds for which it is kept idle
         self.served: int = 0  # requests that have ended with a response
         self.retired: bool = False  # it takes no new requests, for a reason of ours
+        self.failed: bool = False  # a request has failed on it
+        self.resets: int = 0  # those of its value, as they were counted last
+        self.stalls: int = 0
 
 
 @final
@@ -287,7 +343,7 @@ class Pool:
 
     __slots__ = (
         "limits", "settings", "sites", "held", "jobs", "waiting", "dials", "idle", "next_id", "next_ticket", "wake",
-        "closing_at", "counts", "freed", "out",
+        "closing_at", "counts", "timeouts", "freed", "traced", "out",
     )  # fmt: skip
 
     def __init__(self, limits: Limits = LIMITS, settings: Settings = SETTINGS) -> None:
@@ -305,8 +361,10 @@ class Pool:
         self.next_ticket: int = 1
         self.wake: float = INFINITY  # nothing is due before this
         self.closing_at: float = INFINITY  # when what still runs will be reset; INFINITY while the pool is open
-        self.counts: list[int] = [0, 0, 0, 0, 0]  # requests dials replays failures goaways
+        self.counts: list[int] = [0] * 8  # see their places below
+        self.timeouts: dict[str, int] = {}  # by the clock's name
         self.freed: bool = False  # a connection or a dial is gone: somebody may dial in its place
+        self.traced: bool = False  # whether anybody wants to be told more than what is wrong
         self.out: list[Action] = []
 
 
@@ -316,3 +374,6 @@ DIALS: Final = 1
 REPLAYS: Final = 2
 FAILURES: Final = 3
 GOAWAYS: Final = 4
+RESETS_SENT: Final = 5
+RESETS_RECEIVED: Final = 6
+STALLS: Final = 7

@@ -7,45 +7,22 @@ No thread runs here and no clock ticks between calls: every call looks at the cl
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from calamint import core
-from calamint.core.errors import CloseError, ConnectError, StreamClosed, UnsupportedProtocol, to_exception
+from calamint.core.errors import CloseError, ConnectError, StreamClosed, UnsupportedProtocol
 from calamint.core.exchange import CLOCKS, SETTINGS
-from calamint.core.value import INFINITY, Fields
-from calamint.net.dial import INTERNET, Resolver, look_up, open_tcp, open_unix, read_url, set_options
+from calamint.core.value import INFINITY
+from calamint.net.dial import INTERNET, LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, set_options
+from calamint.net.response import Headers, Response, assemble, is_end, to_fields
 from calamint.net.tls import Cert, Verify, make_context
-from calamint.net.wire import LONGEST, Wire, start_tls
+from calamint.net.wire import Wire, start_tls
 
 Tap = Callable[[str, bytes], None]
 """Is called with ">" and every piece of output, and with "<" and every piece of input, TLS taken off."""
 
-Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 INTERRUPTED = "an interrupt (a signal?) came between bytes and their record"
-
-
-class Response:
-    """A whole response, as `Connection.response` gives it: status, fields, content, trailers, interim responses."""
-
-    def __init__(self, status: int, reason: bytes, fields: Fields) -> None:
-        self.status = status
-        self.reason = reason
-        self.fields = fields
-        self.content = b""
-        self.trailers: Fields = ()
-        self.interim: list[core.InterimReceived] = []
-
-    def __repr__(self) -> str:
-        return f"<Response {self.status}, {len(self.fields)} fields, {len(self.content)} bytes>"
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """The first field with this name, in any case of letters."""
-        wanted = name.lower().encode("ascii")
-        for key, value in self.fields:
-            if key.lower() == wanted:
-                return value.decode("latin-1")
-        return default
 
 
 class Connection:
@@ -187,6 +164,8 @@ class Connection:
         while not over and not self._take(ref):
             if self._ended or not core.is_live(self._state[0], ref):
                 raise StreamClosed(f"request {ref} is over, and its events have been taken")
+            if not core.wants_read(self._state[0]):
+                self._take()  # HTTP/1.1, and the responses before this one are in its way
             self._wait(INFINITY)
         mine = [event for event in self._taken if getattr(event, "ref", 0) == ref]
         self._taken = deque([event for event in self._taken if getattr(event, "ref", 0) != ref])
@@ -421,48 +400,6 @@ class Cork:
         self._connection._corked = self._outer
         self._connection._settle()
         self._connection._push()
-
-
-def is_end(event: core.Event, ref: int) -> bool:
-    """Whether this is the last event of a request."""
-    return isinstance(event, core.ResponseEnded | core.RequestFailed) and event.ref == ref
-
-
-def assemble(events: Iterable[core.Event]) -> Response:
-    """A response from all of its events. Raises what failed it."""
-    response = Response(0, b"", ())
-    parts: list[bytes] = []
-    for event in events:
-        if isinstance(event, core.DataReceived):
-            parts.append(event.data)
-        elif isinstance(event, core.ResponseReceived):
-            response.status, response.fields, response.reason = event.status, event.fields, event.reason
-        elif isinstance(event, core.InterimReceived):
-            response.interim.append(event)
-        elif isinstance(event, core.TrailersReceived):
-            response.trailers = event.fields
-        elif isinstance(event, core.RequestFailed):
-            raise to_exception(event.failure)
-    if not response.status:
-        raise StreamClosed("the beginning of the response has been taken as events: the rest is no response")
-    response.content = b"".join(parts)
-    return response
-
-
-def to_fields(headers: Headers) -> Fields:
-    """Fields as the core takes them: bytes, in their order."""
-    pairs = headers.items() if isinstance(headers, dict) or isinstance(headers, Mapping) else headers
-    return tuple([(to_bytes(name), to_bytes(value)) for name, value in pairs])
-
-
-def to_bytes(text: str | bytes) -> bytes:
-    """Field text as it goes on the wire: what Latin-1 cannot say goes as UTF-8."""
-    if not isinstance(text, str):
-        return text
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        return text.encode("utf-8")
 
 
 def connect(

@@ -77,15 +77,16 @@ def default_context() -> ssl.SSLContext:
 class TLSPipe:
     """TLS without a socket: what came in goes to `feed`, what has to go out is taken from `sealed`."""
 
-    def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
-        """`server_hostname`: for SNI and the certificate, in neither of which stand a trailing dot or an address's zone."""
+    def __init__(self, context: ssl.SSLContext, server_hostname: str, session: ssl.SSLSession | None = None) -> None:
+        """`server_hostname`: for SNI and the certificate, in neither of which stand a trailing dot or an address's zone.
+        `session`: one of this context to be resumed (RFC 8446 §2.2), if the server agrees."""
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.ended = False  # nothing more can be read
         self.clean = False  # … because the peer said so (close_notify), and not because the transport broke
         self.reason = ""  # … or why else
         name = server_hostname.partition("%")[0].rstrip(".")
-        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name, session=session)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Bytes from the transport; none means that it ended."""

@@ -7,9 +7,9 @@ import time
 from typing import Final
 
 from calamint.core.errors import ConnectError, ConnectTimeout, InvalidURL
+from calamint.net.dial import LONGEST
 from calamint.net.tls import READ_SIZE, TLSPipe
 
-LONGEST: Final = 3600.0  # seconds that a driver waits at a time
 SEAL_SIZE: Final = 64 * 1024  # plaintext encrypted at a time: what has not left is known to that grain
 HAS_POLL: Final = hasattr(select, "poll")  # not on Windows
 

@@ -1,0 +1,74 @@
+"""What the drivers have in common about messages: fields as callers write them, and a whole response from its events."""
+
+from collections.abc import Iterable, Mapping
+
+from calamint import core
+from calamint.core.errors import StreamClosed, to_exception
+from calamint.core.value import Fields
+
+Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
+
+
+class Response:
+    """A whole response, as `Connection.response` gives it: status, fields, content, trailers, interim responses."""
+
+    def __init__(self, status: int, reason: bytes, fields: Fields) -> None:
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.content = b""
+        self.trailers: Fields = ()
+        self.interim: list[core.InterimReceived] = []
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.fields)} fields, {len(self.content)} bytes>"
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first field with this name, in any case of letters."""
+        wanted = name.lower().encode("ascii")
+        for key, value in self.fields:
+            if key.lower() == wanted:
+                return value.decode("latin-1")
+        return default
+
+
+def is_end(event: core.Event, ref: int) -> bool:
+    """Whether this is the last event of a request."""
+    return isinstance(event, core.ResponseEnded | core.RequestFailed) and event.ref == ref
+
+
+def assemble(events: Iterable[core.Event]) -> Response:
+    """A response from all of its events. Raises what failed it."""
+    response = Response(0, b"", ())
+    parts: list[bytes] = []
+    for event in events:
+        if isinstance(event, core.DataReceived):
+            parts.append(event.data)
+        elif isinstance(event, core.ResponseReceived):
+            response.status, response.fields, response.reason = event.status, event.fields, event.reason
+        elif isinstance(event, core.InterimReceived):
+            response.interim.append(event)
+        elif isinstance(event, core.TrailersReceived):
+            response.trailers = event.fields
+        elif isinstance(event, core.RequestFailed):
+            raise to_exception(event.failure)
+    if not response.status:
+        raise StreamClosed("the beginning of the response has been taken as events: the rest is no response")
+    response.content = b"".join(parts)
+    return response
+
+
+def to_fields(headers: Headers) -> Fields:
+    """Fields as the core takes them: bytes, in their order."""
+    pairs = headers.items() if isinstance(headers, dict) or isinstance(headers, Mapping) else headers
+    return tuple([(to_bytes(name), to_bytes(value)) for name, value in pairs])
+
+
+def to_bytes(text: str | bytes) -> bytes:
+    """Field text as it goes on the wire: what Latin-1 cannot say goes as UTF-8."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8")
