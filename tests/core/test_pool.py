@@ -882,3 +882,14 @@ def test_http1_required_holds_for_all_connections_of_the_origin() -> None:
     assert world.dials[0].protocols == ("http/1.1",)
     world.answer(world.connect("http/1.1"))
     assert world.ended(ticket)
+
+
+@pytest.mark.parametrize("key", [A, PLAIN])
+def test_a_cancelled_request_was_sent_once_and_is_not_sent_again(key: Key) -> None:
+    world = World()
+    ticket = world.submit(key)
+    world.connect("h2" if key is A else "http/1.1")
+    actions = desk.cancel(world.pool, ticket, 0.0)
+    world.act(actions)
+    (told,) = [action for action in actions if isinstance(action, Deliver)]
+    assert (told.attempts, world.failure(ticket).kind, world.pool.jobs) == (1, "StreamClosed", {})

@@ -161,7 +161,6 @@ def cancel(pool: Pool, ticket: int, now: float) -> list[Action]:
     job = pool.jobs.get(ticket)
     if job is not None and job.id:
         held = pool.held[job.id]
-        job.attempts = ATTEMPTS
         step(pool, held, verbs.cancel(held.value, job.ref, now), now)
     elif job is not None:
         words = f"{job.method} {job.target}: cancelled by its caller, while it waited for a slot"
