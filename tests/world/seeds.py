@@ -24,5 +24,6 @@ POOL_SEEDS: tuple[tuple[str, int, str], ...] = (
     ("pool_http1", 398668950987, "a connection for whom nobody waited any more gave way to nobody"),
     ("pool_old", 60029520454, "after HTTP_1_1_REQUIRED it went out over another HTTP/2 connection"),
     ("pool_http1", 197495000538, "acted on at first, perhaps, and unprocessed when it had waited again"),
+    ("pool_goaway", 99449848666, "a request that was cancelled told of two attempts"),
     ("pool_http1", 97815619155, "acted on at first, perhaps, and unprocessed when the second attempt did not leave"),
 )
