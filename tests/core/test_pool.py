@@ -36,7 +36,8 @@ def check_books(pool: Pool) -> None:
         assert {id for id, held in pool.held.items() if held.key == key} == set(site.held)
         assert {id for id, dial in pool.dials.items() if dial.key == key} == site.dials
         assert not (site.waiting and site.free), "somebody waits while a slot is free"
-        assert site.held or site.dials or site.waiting or site.only_http1
+        learnt = site.only_http1 or site.keepalive != pool.settings.keepalive
+        assert site.held or site.dials or site.waiting or learnt
     for id, held in pool.held.items():
         assert not verbs.is_closed(held.value)
         assert verbs.in_flight(held.value) == len(held.jobs)
@@ -355,6 +356,30 @@ def test_a_dial_that_fails_beside_a_connection_is_tried_again_a_second_later() -
     world.answer(id)
     world.answer(id, 3)
     assert world.ended(second)
+
+
+def test_a_dial_that_takes_too_long_for_one_fails_none_that_allows_more() -> None:
+    """Theirs is another dial: no limit of one request ends another."""
+    world = World()
+    hasty, patient = world.submit(connect=1.0), world.submit(connect=5.0)
+    first = world.dials.pop(0)
+    world.pass_time(1.0)
+    assert (world.failure(hasty).kind, world.shut, patient in world.events) == ("ConnectTimeout", [first.id], False)
+    assert [(dial.since, dial.deadline) for dial in world.dials] == [(1.0, 6.0)]
+    world.pass_time(6.0)
+    assert world.failure(patient).clock == "connect" and not world.pool.sites
+
+
+def test_a_keepalive_that_was_too_eager_is_remembered() -> None:
+    """DESIGN §6: doubled per origin on ENHANCE_YOUR_CALM, also once nothing of the origin is left (fault D4)."""
+    world = World(settings=Settings(keepalive=30.0))
+    world.submit()
+    id = world.connect()
+    world.receive(id, wire.goaway(1, wire.ENHANCE_YOUR_CALM, b"too_many_pings"))
+    world.act(desk.closed(world.pool, id, 0.0))
+    world.submit()
+    again = world.connect()
+    assert world.pool.held[again].value.setup.settings.keepalive == 60.0
 
 
 def test_a_dial_that_takes_too_long() -> None:

@@ -11,7 +11,7 @@ from calamint.core import pool_view, verbs
 from calamint.core.errors import Failure
 from calamint.core.events import RequestFailed
 from calamint.core.http2_state import HTTP2Connection
-from calamint.core.pool_state import H1, Action, Deliver, Dial, Site
+from calamint.core.pool_state import H1, Action, Deliver, Dial, Pool, Site
 from tests.world import laws
 from tests.world.laws import TICK, Violation
 from tests.world.model_frames import ENHANCE_YOUR_CALM, REFUSED_STREAM
@@ -355,7 +355,7 @@ def check_rest(world: "Driver") -> None:
     if pool.jobs or pool.waiting or pool.dials or world.dials or world.running or world.waiting:
         raise Violation("rest", f"jobs {sorted(pool.jobs)}, dials {sorted(pool.dials)}")
     for site in pool.sites.values():
-        if site.waiting or site.dials or not (site.held or site.only_http1):
+        if site.waiting or site.dials or not (site.held or has_learnt(pool, site)):
             raise Violation("rest", f"a site is left: {site.key}")
     if pool.idle.keys() != pool.held.keys():
         raise Violation("rest", f"idle are {sorted(pool.idle)} of {sorted(pool.held)}")
@@ -365,11 +365,16 @@ def check_rest(world: "Driver") -> None:
         check_acts(asked)
 
 
+def has_learnt(pool: Pool, site: Site) -> bool:
+    """Whether there is something about its origin to remember: HTTP_1_1_REQUIRED, or a keepalive that was too eager."""
+    return site.only_http1 or site.keepalive != pool.settings.keepalive
+
+
 def check_closed(world: "Driver") -> None:
     """Nothing is left of a pool that is closed."""
     pool = world.pool
     check_rest(world)
-    if pool.held or world.lines or pool.idle or any([not site.only_http1 for site in pool.sites.values()]):
+    if pool.held or world.lines or pool.idle or not all([has_learnt(pool, site) for site in pool.sites.values()]):
         raise Violation("rest", f"after close: connections {sorted(pool.held)}, sites {list(pool.sites)}")
     if pool.out or pool.freed:
         raise Violation("rest", f"after close: actions that nobody got: {pool.out}")

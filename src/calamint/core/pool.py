@@ -226,6 +226,8 @@ def give_up(pool: Pool, dial: Dial, failure: Failure, now: float) -> None:
     tell_dial(pool, dial, failure.message, now)
     if not site.held and not site.dials:
         for job in list(site.waiting.values()):
+            if failure.clock and dial.since + job.connect > dial.deadline:
+                continue  # it allows more time than the one that was dialled for: another dial
             words = f"{job.method} {job.target}: {failure.message}"
             fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock), now)
     elif site.waiting:  # they wait for what there is, and for another try, which is not made at once
@@ -559,7 +561,8 @@ def drop(pool: Pool, held: Held) -> None:
 
 def tidy(pool: Pool, site: Site) -> None:
     """A site of which nothing is left is forgotten, unless it has taught us something."""
-    if not site.held and not site.dials and not site.waiting and not site.only_http1:
+    learnt = site.only_http1 or site.keepalive != pool.settings.keepalive
+    if not (site.held or site.dials or site.waiting or learnt):
         pool.sites.pop(site.key, None)
 
 
