@@ -14,7 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from json import dumps
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeGuard
 from urllib.parse import parse_qs, urlencode
 
 from calamint.core.errors import StreamConsumed
@@ -23,11 +23,26 @@ from calamint.core.value import Fields
 FILE_PIECE: Final = 64 * 1024
 
 
-@runtime_checkable
 class Readable(Protocol):
     """A file that was opened for bytes, or what can be read like one."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+class Seekable(Readable, Protocol):
+    """One that can go to another place."""
+
+    def tell(self) -> int: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+
+# Not by isinstance: temporary files, among others, have their methods by __getattr__, which that does not see.
+def is_readable(content: object) -> TypeGuard[Readable]:
+    return hasattr(content, "read")
+
+
+def is_seekable(file: Readable) -> TypeGuard[Seekable]:
+    return hasattr(file, "seek") and hasattr(file, "tell")
 
 
 BytesLike = bytes | bytearray | memoryview
@@ -92,7 +107,7 @@ class FilePieces:
 
     def __iter__(self) -> Iterator[bytes]:
         begin(self)
-        if self.place is not None and isinstance(self.file, Seekable):
+        if self.place is not None and is_seekable(self.file):
             self.file.seek(self.place)
         left = self.length
         while left is None or left > 0:
@@ -103,17 +118,9 @@ class FilePieces:
             yield piece
 
 
-@runtime_checkable
-class Seekable(Protocol):
-    """A file that can go to another place."""
-
-    def tell(self) -> int: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-
-
 def measure(file: Readable) -> tuple[int | None, int | None]:
     """Where a file stands and how many bytes follow; None for what it cannot tell."""
-    if not isinstance(file, Seekable):
+    if not is_seekable(file):
         return None, None
     try:
         place = file.tell()
@@ -203,7 +210,7 @@ def encode_parts(
     """Content in parts; its length where a file tells it."""
     if isinstance(content, AsyncIterable):
         return Content((), None, AsyncPieces(content))
-    if isinstance(content, Readable):
+    if is_readable(content):
         pieces = FilePieces(content)
         length = b"" if pieces.length is None else b"%d" % pieces.length
         return Content(field(b"content-length", length, given) if length else (), None, pieces)
