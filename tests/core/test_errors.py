@@ -31,6 +31,11 @@ TREE: Final[dict[type[Exception], type[Exception]]] = {
     errors.UnsupportedProtocol: errors.CalamintError,
     errors.StreamError: errors.CalamintError,
     errors.StreamClosed: errors.StreamError,
+    errors.StreamConsumed: errors.StreamError,
+    errors.ResponseNotRead: errors.StreamError,
+    errors.TooManyRedirects: errors.CalamintError,
+    errors.DecodingError: errors.CalamintError,
+    errors.HTTPStatusError: errors.CalamintError,
     errors.TransportError: errors.CalamintError,
     errors.TimeoutException: errors.TransportError,
     errors.ConnectTimeout: errors.TimeoutException,
@@ -49,7 +54,7 @@ TREE: Final[dict[type[Exception], type[Exception]]] = {
     errors.ProxyError: errors.TransportError,
 }
 TRANSPORT: Final = [kind for kind in TREE if issubclass(kind, TransportError)]
-SIMPLE: Final = [kind for kind in TREE if not issubclass(kind, TransportError)]
+SIMPLE: Final = [kind for kind in TREE if not issubclass(kind, TransportError | errors.HTTPStatusError)]
 
 
 def test_codes_have_the_numbers_and_names_of_the_rfc() -> None:
@@ -96,6 +101,14 @@ def test_simple_exceptions_carry_a_message_and_pickle(kind: type[Exception]) -> 
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert str(again) == str(error) == "what was seen, what was allowed"
+
+
+def test_a_status_error_has_its_request_and_response_also_when_pickled() -> None:
+    error = errors.HTTPStatusError("404 Not Found", request=("a", "request"), response=("a", "response"))
+    for again in (error, pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is errors.HTTPStatusError
+        assert str(again) == again.message == "404 Not Found"
+        assert (again.request, again.response) == (("a", "request"), ("a", "response"))
 
 
 @pytest.mark.parametrize("kind", TRANSPORT)

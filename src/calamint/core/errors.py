@@ -75,6 +75,35 @@ class StreamClosed(StreamError):
     """The request was cancelled, or its connection closed, by this side."""
 
 
+class StreamConsumed(StreamError):
+    """The content has been read, or sent, and is not kept: it cannot be had a second time."""
+
+
+class ResponseNotRead(StreamError):
+    """The content of a streamed response was asked for before it was read."""
+
+
+class TooManyRedirects(CalamintError):
+    """One redirect led to another, more often than is followed."""
+
+
+class DecodingError(CalamintError):
+    """The content is not what its content-encoding says, or decodes to more than is allowed."""
+
+
+class HTTPStatusError(CalamintError):
+    """The response's status says that the request failed: 4xx and 5xx. `request` and `response` are those of the client."""
+
+    def __init__(self, message: str, request: object, response: object) -> None:
+        super().__init__(message, request, response)
+        self.message: str = message
+        self.request: object = request
+        self.response: object = response
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class TransportError(CalamintError):
     """A request failed on its way: the one to catch and retry.
 
