@@ -188,6 +188,7 @@ class Caller:
         self.must_flush = False
         self.unsent = 0
         self.widest = self.settings.connection_window
+        self.budget = self.settings.output_budget  # the largest since the output was within it
         self.heard = 0  # bytes that the client had before those that it is reading
         self.buried = False
         self.closing = False  # this side wanted the end

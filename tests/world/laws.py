@@ -178,7 +178,9 @@ def check_all(world: "Side") -> None:
     for ref in refs:
         check_stream(world, conn, ref)
     settings = conn.setup.settings
-    if conn.unflushed > settings.output_budget + 65_536:
+    if conn.unflushed <= settings.output_budget or settings.output_budget > world.budget:
+        world.budget = settings.output_budget
+    if conn.unflushed > world.budget + 65_536:
         raise Violation("bounded", f"{conn.unflushed} bytes unflushed")
     if control.block is not None and len(control.block[2]) > settings.max_field_section + settings.max_frame_size:
         raise Violation("bounded", f"a field block of {len(control.block[2])} bytes")

@@ -90,6 +90,7 @@ class Line:
         self.must_flush = False
         self.unsent = 0
         self.widest = 0
+        self.budget = 0
         self.heard = 0
         self.closing = False  # this side wanted the end
         self.lost = False
