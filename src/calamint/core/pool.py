@@ -226,7 +226,8 @@ def give_up(pool: Pool, dial: Dial, failure: Failure, now: float) -> None:
     if not site.held and not site.dials:
         for job in list(site.waiting.values()):
             words = f"{job.method} {job.target}: {failure.message}"
-            fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock), now)
+            more = (failure.status, failure.fields)
+            fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock, *more), now)
     elif site.waiting:  # they wait for what there is, and for another try, which is not made at once
         site.retry_at = now + RETRY
         pool.wake = min(pool.wake, site.retry_at)
