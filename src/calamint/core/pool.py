@@ -99,7 +99,7 @@ def submit(
     """
     if pool.closing_at < INFINITY:
         raise LocalProtocolError("the pool is closing: it takes no new requests")
-    check(method, target, fields, protocol)
+    check(method, target, fields, protocol, key)
     site = pool.sites.get(key)
     if site is None:
         site = Site(key, pool.settings.keepalive)
@@ -118,10 +118,10 @@ def submit(
     return ticket, finish(pool, now)
 
 
-def check(method: str, target: str, fields: Fields, protocol: str) -> None:
+def check(method: str, target: str, fields: Fields, protocol: str, key: Key) -> None:
     """Raises LocalProtocolError for what no connection would take, before anything waits."""
     check_method(method)
-    check_target("GET" if protocol else method, target)
+    check_target("GET" if protocol else method, target, key.protocols == (H1,))
     check_fields(fields)
     find_length(fields)
 
