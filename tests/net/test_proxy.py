@@ -8,8 +8,9 @@ from typing import Final
 import pytest
 
 from calamint.core.errors import InvalidURL
+from calamint.core.fields import check_target
 from calamint.core.url import Origin
-from calamint.net.proxy import Proxy
+from calamint.net.proxy import Proxy, absolute_form
 from calamint.net.response import Headers
 from tests.servers import PrivateCa
 
@@ -192,6 +193,20 @@ def test_requests_for_http_are_forwarded_and_everything_else_is_tunnelled(url: s
     proxy = Proxy(url)
     assert proxy.forwards(Origin("http", "a.test", 8080)) is not proxy.is_socks
     assert not proxy.forwards(Origin("https", "a.test", 80))
+
+
+@pytest.mark.parametrize(
+    ("origin", "target", "absolute"),
+    [
+        (Origin("http", "a.test", 80), "/x?y", "http://a.test/x?y"),
+        (Origin("http", "::1", 8080), "/", "http://[::1]:8080/"),
+        (Origin("http", "fe80::1%25eth0", 80), "/", "http://[fe80::1]/"),
+        (Origin("http", "a.test", 80), "*", "http://a.test"),
+    ],
+)
+def test_the_target_of_a_request_that_is_forwarded(origin: Origin, target: str, absolute: str) -> None:
+    assert absolute_form(origin, target) == absolute
+    check_target("OPTIONS", absolute, True)
 
 
 # TLS with it

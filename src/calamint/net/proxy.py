@@ -84,6 +84,11 @@ class Proxy:
         return TLSPipe(self._context, self.origin.host)
 
 
+def absolute_form(origin: Origin, target: str) -> str:
+    """The target of a request that is forwarded (RFC 9112 §3.2.2); the one of a server as a whole has no path (§3.2.4)."""
+    return f"{origin.scheme}://{origin.authority()}{'' if target == '*' else target}"
+
+
 def read_proxy_url(text: str) -> URL:
     """A proxy's URL. Raises InvalidURL, which shows nothing of its credentials, nor of what may be a part of them."""
     scheme, found, rest = text.partition("://")
