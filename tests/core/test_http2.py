@@ -1017,6 +1017,39 @@ def test_what_is_said_of_the_peer_at_the_deadline() -> None:
     assert expire(conn, 5.0) == Failure("DeadlineExceeded", -1, message, 1, clock="total")
 
 
+def read_all(conn: HTTP2Connection, now: float) -> HTTP2Connection:
+    return http2.consume(conn, 1, 1000, now)[0]
+
+
+def grow(conn: HTTP2Connection, now: float) -> HTTP2Connection:
+    return http2.grow_window(conn, 1, 2000, now)[0]
+
+
+def announce_more(conn: HTTP2Connection, now: float) -> HTTP2Connection:
+    return http2.put_settings(conn, Settings(stream_window=2000, keepalive=None), now)[0]
+
+
+@pytest.mark.parametrize("window", [1000, 70_000], ids=["the peer's window is shut", "the kernel takes nothing"])
+@pytest.mark.parametrize("resume", [read_all, grow, announce_more])
+def test_while_our_reader_holds_the_peer_up_the_write_clock_does_not_run(
+    resume: Callable[[HTTP2Connection, float], HTTP2Connection], window: int
+) -> None:
+    """DESIGN §3, law 5: "No limit blames the peer for time in which we were the one to move". Then it begins anew."""
+    mine = Settings(stream_window=1000, keepalive=None, output_budget=500)
+    conn, _ = start((wire.INITIAL_WINDOW_SIZE, window), settings=mine)
+    clocks = Clocks(None, None, 60.0, 600.0)
+    conn, _, _ = http2.request(conn, "PUT", "/", (), bytes(70_000), 0.0, clocks=clocks)
+    conn = at(conn, 1.0, wire.headers_frame(1, OK), wire.data_frame(1, bytes(1000)))
+    conn, _, events = http2.handle_timeout(conn, 100.0)
+    assert events == []
+    conn = resume(conn, 101.0)
+    assert http2.next_timeout(conn) <= 161.0
+    conn, _, events = http2.handle_timeout(conn, 160.9)
+    assert events == []
+    conn, _, events = http2.handle_timeout(conn, 161.0)
+    assert isinstance(events[0], RequestFailed) and events[0].failure.clock == "write"
+
+
 def test_a_deadline_that_has_passed_ends_it_at_once() -> None:
     conn = asking(CLOCKS, 0.5)
     assert http2.next_timeout(conn) <= 0.5
