@@ -379,6 +379,15 @@ def test_a_proxy_that_closes_in_its_own_tls(private_ca: PrivateCa) -> None:
     assert layers.failure.message == "no TLS with the proxy localhost:8443: the other end closed the connection"
 
 
+def test_what_came_behind_a_stage_is_for_the_next_one(private_ca: PrivateCa) -> None:
+    """An origin that refuses before it is asked: its alert (RFC 8446 §6.2) is in the segment with the proxy's answer."""
+    layers = Layers(stages(Proxy("http://proxy.test"), ORIGIN, origin_tls(private_ca)))
+    layers.start(0.0)
+    assert layers.feed(ESTABLISHED + b"\x15\x03\x03\x00\x02\x02\x28", 0.0).startswith(b"\x16\x03\x01")
+    assert layers.failure is not None and layers.failure.kind == "ConnectError"
+    assert "handshake failure" in layers.failure.message
+
+
 def test_a_proxy_that_says_goodbye_with_the_last_word_of_its_handshake(private_ca: PrivateCa) -> None:
     """One segment, as TLS 1.2 allows it: Finished and close_notify."""
 

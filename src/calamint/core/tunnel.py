@@ -60,7 +60,7 @@ def receive(tunnel: Tunnel, data: bytes, now: float) -> tuple[Tunnel, bool, byte
             head = event
         elif isinstance(event, Upgraded):
             done = True
-        elif isinstance(event, DataReceived) and done:
+        elif isinstance(event, DataReceived):
             through.append(event.data)
         elif isinstance(event, RequestFailed) and head is None:
             return tunnel, False, b"", fail(tunnel, event.failure.message)
