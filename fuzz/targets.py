@@ -13,7 +13,9 @@ from calamint import core
 from calamint.client.codings import CodingLimits, Decoder, decoder_for
 from calamint.core import hpack
 from calamint.core.errors import ConnectionFault, DecodingError, InvalidURL, UnsupportedProtocol
-from calamint.core.url import parse_url
+from calamint.core.url import Origin, parse_url
+from calamint.net.environment import Bypass, ProxyMap, proxies_from_environment
+from calamint.net.proxy import Proxy
 from fuzz.world import Source, World
 from tests.core import http2_peer as wire
 
@@ -334,10 +336,46 @@ def decode_pieces(decoder: Decoder, pieces: list[bytes]) -> tuple[bytes, str]:
     return b"".join(parts), ""
 
 
+# The environment
+
+VARIABLES: Final = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "NO_PROXY", "no_proxy")
+VISITED: Final = (
+    "http://a.test",
+    "https://x.a.test:8443/",
+    "http://192.0.2.1",
+    "https://[2001:db8::1]",
+    "http://localhost",
+)
+
+
+def fuzz_environment(data: bytes) -> None:
+    """Any text in any variable; a proxy that is taken says the same when it is written again."""
+    text = data.decode("utf-8", "surrogateescape")
+    parts = text.split("\n")
+    environ = dict(zip(VARIABLES, parts, strict=False))
+    environ["all_proxy"] = f"http://user:pa55word@{parts[0]}"
+    secret = "\0" if "pa55word" in text.lower() else "pa55word"  # it may be a host, and then it is shown
+    try:
+        chooser = proxies_from_environment(environ)
+    except InvalidURL as error:
+        assert secret not in str(error), "a password in a message"
+        assert any([str(error).startswith(f"{name} in the environment: ") for name in environ])
+        chooser = ProxyMap({scheme: Proxy("http://proxy.test") for scheme in ("http", "https")}, text)
+    for scheme, proxy in chooser.proxies.items():
+        assert scheme in ("http", "https") and secret not in repr(proxy) + proxy.key + proxy.url
+        again = Proxy(proxy.url, auth=proxy.auth)
+        assert again == proxy and again.fields == proxy.fields
+    for url in VISITED:
+        assert chooser.choose(url) in (None, *chooser.proxies.values())
+    for entry in (text, *parts):
+        assert Bypass(f"{entry},a.test").covers(Origin("http", "x.a.test", 80))
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "http1": fuzz_http1,
     "http2": fuzz_http2,
     "hpack": fuzz_hpack,
     "url": fuzz_url,
     "codings": fuzz_codings,
+    "environment": fuzz_environment,
 }

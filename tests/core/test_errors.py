@@ -141,6 +141,21 @@ def test_a_failure_becomes_the_exception_that_it_names(name: str) -> None:
     assert (error.code, error.ref, error.unprocessed, error.last_stream_id) == (7, 9, True, 7)
 
 
+def test_a_proxys_answer_is_kept() -> None:
+    fields = ((b"proxy-authenticate", b"Basic"),)
+    error = to_exception(Failure("ProxyError", -1, "refused", 0, True, -1, "", 407, fields))
+    assert isinstance(error, errors.ProxyError)
+    error.attempts = 2
+    for again in (error, pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert (again.status, again.fields, again.unprocessed, again.attempts) == (407, fields, True, 2)
+
+
+def test_a_proxy_that_did_not_answer_has_no_status() -> None:
+    for error in (errors.ProxyError("gone"), to_exception(Failure("ProxyError", -1, "gone"))):
+        assert isinstance(error, errors.ProxyError)
+        assert (error.status, error.fields) == (None, ())
+
+
 def test_no_code_and_no_request_become_none() -> None:
     error = to_exception(Failure("ReadError", -1, "gone"))
     assert isinstance(error, TransportError)

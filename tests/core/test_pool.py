@@ -393,6 +393,26 @@ def test_a_dial_that_takes_too_long() -> None:
     world.act(desk.dial_failed(world.pool, 1, Failure("ConnectError", -1, "late"), 6.0))
 
 
+def test_the_absolute_form_is_for_http_1_1_alone() -> None:
+    world = World()
+    _, actions = desk.submit(world.pool, PLAIN, "GET", "http://a.test/", (), None, 0.0)
+    assert any([isinstance(action, Dial) for action in actions])
+    with pytest.raises(LocalProtocolError, match="must be a path"):
+        desk.submit(world.pool, A, "GET", "http://a.test/", (), None, 0.0)
+
+
+def test_what_a_proxy_answered_reaches_all_that_waited_for_the_dial() -> None:
+    world = World()
+    tickets = [world.submit(), world.submit()]
+    fields = ((b"proxy-authenticate", b"Basic"),)
+    refusal = Failure("ProxyError", -1, "refused", 0, True, -1, "", 407, fields)
+    world.act(desk.dial_failed(world.pool, world.dials.pop(0).id, refusal, 0.0))
+    for ticket in tickets:
+        event = world.events[ticket][-1]
+        assert isinstance(event, RequestFailed)
+        assert (event.failure.kind, event.failure.status, event.failure.fields) == ("ProxyError", 407, fields)
+
+
 # Waiting
 
 

@@ -101,7 +101,7 @@ def submit(
     """
     if pool.closing_at < INFINITY:
         raise LocalProtocolError("the pool is closing: it takes no new requests")
-    check(method, target, fields, protocol)
+    check(method, target, fields, protocol, key)
     waits, dials = check_seconds("queue", queue), check_seconds("connect", connect)
     site = pool.sites.get(key)
     if site is None:
@@ -120,10 +120,10 @@ def submit(
     return ticket, finish(pool, now)
 
 
-def check(method: str, target: str, fields: Fields, protocol: str) -> None:
+def check(method: str, target: str, fields: Fields, protocol: str, key: Key) -> None:
     """Raises LocalProtocolError for what no connection would take, before anything waits."""
     check_method(method)
-    check_target("GET" if protocol else method, target)
+    check_target("GET" if protocol else method, target, key.protocols == (H1,))
     check_fields(fields)
     find_length(fields)
 
@@ -229,7 +229,8 @@ def give_up(pool: Pool, dial: Dial, failure: Failure, now: float) -> None:
             if failure.clock and dial.since + job.connect > dial.deadline:
                 continue  # it allows more time than the one that was dialled for: another dial
             words = f"{job.method} {job.target}: {failure.message}"
-            fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock), now)
+            more = (failure.status, failure.fields)
+            fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock, *more), now)
     elif site.waiting:  # they wait for what there is, and for another try, which is not made at once
         site.retry_at = now + RETRY
         pool.wake = min(pool.wake, site.retry_at)
