@@ -9,7 +9,7 @@ from typing import Protocol
 from calamint.core.errors import ConnectError
 from calamint.core.pool_state import Dial
 from calamint.core.value import INFINITY
-from calamint.net.dial import Answer, Dialer, Race, begin_lookup, found, open_unix
+from calamint.net.dial import LONGEST, Answer, Dialer, Race, begin_lookup, found, open_unix
 from calamint.net.route import Route
 from calamint.net.tls import READ_SIZE, TLSPipe
 from calamint.net.wire import say
@@ -44,10 +44,10 @@ class Approach:
         self.tls: TLSPipe | None = None
         self.out = b""  # what the kernel has not taken of the handshakes
 
-    def begin(self, tell: "Callable[[Approach, Answer], None]") -> None:
+    def begin(self, now: float, tell: "Callable[[Approach, Answer], None]") -> None:
         """Asks for the addresses; `tell` gets them, at once or in another thread. A Unix domain socket has none."""
         if self.route.uds is not None:
-            self.sock = open_unix(self.route.uds, self.dial.deadline)
+            self.sock = open_unix(self.route.uds, min(self.dial.deadline, now + LONGEST))
             self.sock.setblocking(False)
             self.enter()
         else:

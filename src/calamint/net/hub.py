@@ -100,7 +100,7 @@ class Hub:
         self.wakes_at = INFINITY  # … until then
         self.changed = False  # something that it waits for is new to it
         self.followers: Final[dict[Box, threading.Lock]] = {}
-        self.conditions: Final[dict[Box, Callable[[], bool]]] = {}  # of followers who wait for more than events
+        self.conditions: Final[dict[Box, Callable[[], bool]]] = {}  # of those who wait for more than events
 
     # What callers do
 
@@ -124,8 +124,8 @@ class Hub:
         """A request; before it, what is due by now, and what an idle connection that it would get has to say."""
         if self.dropped:
             self.drain(now)
-        if now >= self.core.wake and self.selector is not None:
-            self.turn(self.selector.select(0), now)  # what has come may be what a clock waits for
+        if now >= self.core.wake and self.selector is not None:  # what has come may be what a clock waits for
+            self.turn([item for item in self.selector.select(0) if item[0].data is not None], now)
         site = self.core.sites.get(key)
         if site is not None and site.free:
             self.look(site, now)
@@ -296,8 +296,7 @@ class Hub:
                 self.finish(box)
             elif isinstance(event, core.ResponseReceived):
                 box.protocol = self.speaking
-        if box in self.followers:
-            self.wake(box)
+        self.wake(box)
 
     def finish(self, box: Box) -> None:
         """Nothing follows."""
@@ -352,7 +351,7 @@ class Hub:
         approach = Approach(dial, self.route)
         self.dials[dial.id] = approach
         try:
-            approach.begin(self.tell_answer)
+            approach.begin(now, self.tell_answer)
         except CalamintError as error:
             return self.fail(approach, error, now)
         self.take_answers(now)
@@ -433,10 +432,12 @@ class Hub:
 
     # Who waits
 
-    def lead(self, box: Box, now: float) -> float:
+    def lead(self, box: Box, condition: Callable[[], bool] | None, now: float) -> float:
         """This one waits for all from now on; for how many seconds."""
         if self.selector is None:
             self.open()
+        if condition is not None:
+            self.conditions[box] = condition
         self.leader = box
         self.thread = threading.get_ident()
         self.asleep = True
@@ -461,9 +462,13 @@ class Hub:
         return lock
 
     def wake(self, box: Box) -> None:
-        """A follower has got something, or is to lead."""
-        self.conditions.pop(box, None)
-        self.followers.pop(box).release()
+        """Who waits for it, if anybody does, has got something, or is to lead."""
+        lock = self.followers.pop(box, None)
+        if lock is not None:
+            self.conditions.pop(box, None)
+            lock.release()
+        elif box is self.leader:
+            self.changed = True
 
     def leave(self, box: Box) -> None:
         """This one waits no longer: if it led, another one does."""

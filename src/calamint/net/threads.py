@@ -250,22 +250,25 @@ class Pool:
                         hub.asleep = False
                         if not hub.gone:
                             hub.turn(ready, now)
-                    if condition():
-                        waits = False
+                    waits = not condition()
+                    if not waits:
                         hub.leave(box)
                     hub.settle()
-                    if waits and (hub.leader in (None, box) or hub.thread == threading.get_ident()):
-                        seconds = hub.lead(box, now)
-                    elif waits:
+                    if not waits or hub.reports:
+                        ready = None
+                    elif hub.leader in (None, box) or hub.thread == threading.get_ident():
+                        ready = []
+                        seconds = hub.lead(box, condition if more else None, now)
+                    else:
+                        ready = None
                         sleeper = hub.follow(box, condition if more else None)
                     hub.marked = False
                 if hub.reports:
                     self._tell(hub)
-                if sleeper is not None:
-                    ready = None
+                elif sleeper is not None:
                     sleeper.acquire()
                     waits = hub.leader is box or more or not condition()
-                elif waits:
+                elif ready is not None:
                     ready = hub.select(seconds)
         except BaseException:
             self._leave(box)
