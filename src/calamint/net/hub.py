@@ -13,7 +13,7 @@ from typing import Final, final
 
 from calamint import core
 from calamint.core import pool
-from calamint.core.errors import CalamintError, Failure
+from calamint.core.errors import CalamintError, Failure, LocalProtocolError
 from calamint.core.exchange import Clocks
 from calamint.core.pool_state import Action, Deliver, Dial, Key, Report, Shut, Site, Write
 from calamint.core.pool_state import Pool as CorePool
@@ -121,7 +121,8 @@ class Hub:
         protocol: str,
         now: float,
     ) -> None:
-        """A request; before it, what is due by now, and what an idle connection that it would get has to say."""
+        """A request; before it, what is due by now, and what an idle connection that it would get has to say. The caller's
+        mistake takes the mark away: nothing has changed."""
         if self.dropped:
             self.drain(now)
         if now >= self.core.wake and self.selector is not None:  # what has come may be what a clock waits for
@@ -129,28 +130,37 @@ class Hub:
         site = self.core.sites.get(key)
         if site is not None and site.free:
             self.look(site, now)
-        box.ticket, actions = pool.submit(
-            self.core,
-            key,
-            method,
-            target,
-            fields,
-            content,
-            now,
-            end,
-            deadline,
-            clocks,
-            queue,
-            connect,
-            replay,
-            protocol,
-        )
+        try:
+            box.ticket, actions = pool.submit(
+                self.core,
+                key,
+                method,
+                target,
+                fields,
+                content,
+                now,
+                end,
+                deadline,
+                clocks,
+                queue,
+                connect,
+                replay,
+                protocol,
+            )
+        except (LocalProtocolError, ValueError):
+            self.marked = False
+            raise
         self.boxes[box.ticket] = box
         self.carry_out(actions, now)
 
     def send_data(self, box: Box, data: bytes, end: bool, trailers: Fields, now: float) -> None:
-        """More of a request's content."""
-        self.carry_out(pool.send_data(self.core, box.ticket, data, now, end, trailers), now)
+        """More of a request's content. As with `submit`, a mistake takes the mark away."""
+        try:
+            actions = pool.send_data(self.core, box.ticket, data, now, end, trailers)
+        except LocalProtocolError:
+            self.marked = False
+            raise
+        self.carry_out(actions, now)
 
     def queued(self, box: Box) -> int:
         """Bytes of its content that wait."""
@@ -305,14 +315,16 @@ class Hub:
 
     def shut(self, id: int) -> None:
         """A connection or a dial is over: its last words are sent if they can be."""
-        channel = self.channels.pop(id, None)
+        channel = self.channels.get(id)
         if channel is not None:
             self.paused.discard(channel)
             if self.selector is not None and channel.events:
                 self.selector.unregister(channel.wire.sock)
+                channel.events = 0
             if channel.out and not channel.wire.deaf:
                 channel.wire.send(channel.out)
             channel.wire.close()
+            del self.channels[id]  # what is not closed can be found
             self.changed = True
         elif id in self.dials:
             approach = self.dials[id]

@@ -20,7 +20,7 @@ from weakref import WeakSet
 
 from calamint import core
 from calamint.core import pool_view
-from calamint.core.errors import LocalProtocolError, TransportError, UnsupportedProtocol, to_exception
+from calamint.core.errors import TransportError, UnsupportedProtocol, to_exception
 from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
 from calamint.core.pool_state import LIMITS, Key, Limits, PoolSnapshot, Stats
 from calamint.core.pool_state import Pool as CorePool
@@ -120,26 +120,22 @@ class Pool:
                 box.hub = hub
                 hub.core.traced = is_wanted(self._tracer)
                 hub.marked = True
-                try:
-                    hub.submit(
-                        box,
-                        key,
-                        method,
-                        target,
-                        fields,
-                        data,
-                        end,
-                        INFINITY if timeout is None else now + timeout,
-                        clocks,
-                        pool,
-                        connect,
-                        replay,
-                        protocol,
-                        now,
-                    )
-                except (LocalProtocolError, ValueError):  # the caller's mistake, and nothing has changed
-                    hub.marked = False
-                    raise
+                hub.submit(
+                    box,
+                    key,
+                    method,
+                    target,
+                    fields,
+                    data,
+                    end,
+                    INFINITY if timeout is None else now + timeout,
+                    clocks,
+                    pool,
+                    connect,
+                    replay,
+                    protocol,
+                    now,
+                )
                 hub.settle()
                 hub.marked = False
             if hub.reports:
@@ -191,11 +187,7 @@ class Pool:
             if box.over:
                 return False
             hub.marked = True
-            try:
-                hub.send_data(box, data, end, trailers, time.monotonic())
-            except LocalProtocolError:
-                hub.marked = False
-                raise
+            hub.send_data(box, data, end, trailers, time.monotonic())
             hub.settle()
             hub.marked = False
             waits = hub.queued(box) > 0
@@ -443,8 +435,8 @@ class Call:
 
     def __del__(self) -> None:
         """Takes no lock, since it may run anywhere: the pool cancels the request on its next turn."""
-        box = self._box
-        if box.ticket and not box.over:
+        box: Box | None = getattr(self, "_box", None)  # none where `__init__` was interrupted
+        if box is not None and box.ticket and not box.over:
             box.hub.dropped.append(box)
             warnings.warn(f"a request was dropped unclosed: {self._name}", ResourceWarning, 2, self)
 
