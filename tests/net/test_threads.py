@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from selectors import SelectSelector
 from types import FrameType
 
 import pytest
@@ -310,6 +311,34 @@ def test_the_leader_is_woken_for_what_is_due_earlier() -> None:
         call.cancel()
         leader.join(LIMIT)
         assert not leader.is_alive()
+
+
+@pytest.mark.parametrize("http1", PROTOCOLS)
+def test_a_system_that_has_select_alone(http1: bool) -> None:
+    """As Windows: who waits in it sees nothing of what changes meanwhile, and is woken for it; a socket of its set may be
+    closed by another thread."""
+    script = [answer(), *[forget()] * 8, answer()]
+    with ScriptedPeer(script) as peer, calamint.Pool(http1=http1) as pool:
+        pool._hub.open(SelectSelector())
+        assert fetch(pool, peer.url) == b"ok"
+        calls = [pool.request("GET", peer.url) for _ in range(8)]
+
+        def wait(number: int) -> None:
+            with pytest.raises(calamint.StreamClosed):
+                calls[number].response()
+
+        def cancel() -> None:
+            peer.wait_for(lambda report: len(report.requests) == 9)
+            wait_until(lambda: pool._hub.asleep and len(pool._hub.followers) == 7)
+            for call in calls:
+                call.cancel()
+
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
+        in_threads(8, wait)
+        canceller.join()
+        in_threads(8, lambda number: fetch(pool, peer.url))
+        at_rest(pool)
 
 
 @pytest.mark.parametrize("http1", PROTOCOLS)

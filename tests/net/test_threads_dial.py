@@ -1,12 +1,14 @@
 """How a pool for threads makes its connections: lookups, races, TLS, and what it says when that fails."""
 
+import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from selectors import DefaultSelector
 
 import pytest
 
@@ -115,6 +117,27 @@ def test_F3_a_dial_that_fails_leaves_nothing() -> None:
         with pytest.raises(calamint.ConnectError, match="Connection refused"):
             pool.request("GET", "http://127.0.0.1:1/").response()
         at_rest(pool)
+
+
+def test_F3_a_dial_without_a_descriptor_fails_and_the_next_one_does_not() -> None:
+    """Whatever it is that takes the last one: the bell, the selector, or the socket."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ScriptedPeer() as peer, calamint.Pool() as pool, ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        highest = max([int(name) for name in os.listdir("/proc/self/fd")])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        fill = [stack.enter_context(socket.socket()) for _ in range(highest - descriptors() + 1)]  # all but one
+        for stage in ((None, None), (socket.socket, None), (socket.socket, DefaultSelector)):
+            with pytest.raises(calamint.ConnectError, match="Too many open files") as caught:
+                pool.request("GET", peer.url).response()
+            assert caught.value.unprocessed
+            at_rest(pool)
+            made = [None if it is None else type(it) for it in (pool._hub.bell, pool._hub.selector)]
+            assert made == list(stage)
+            fill.pop().close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert fetch(pool, peer.url) == b"ok"
 
 
 def test_a_dial_goes_on_for_others_when_its_request_is_cancelled() -> None:

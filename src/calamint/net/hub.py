@@ -8,12 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector, SelectorKey
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector, SelectorKey
 from typing import Final, final
 
 from calamint import core
 from calamint.core import pool
-from calamint.core.errors import CalamintError, Failure, LocalProtocolError
+from calamint.core.errors import CalamintError, ConnectError, Failure, LocalProtocolError
 from calamint.core.exchange import Clocks
 from calamint.core.pool_state import Action, Deliver, Dial, Key, Report, Shut, Site, Write
 from calamint.core.pool_state import Pool as CorePool
@@ -89,7 +89,7 @@ class Hub:
         self.reports: Final[deque[Report]] = deque()
         self.speaking = ""  # the protocol of what is being read
         self.buffer: Final = bytearray(READ_SIZE)
-        self.selector: DefaultSelector | None = None
+        self.selector: BaseSelector | None = None
         self.bell: socket.socket | None = None  # wakes who waits in the selector
         self.alarm: socket.socket | None = None  # its other end
         self.rung = False
@@ -306,7 +306,10 @@ class Hub:
                 self.finish(box)
             elif isinstance(event, core.ResponseReceived):
                 box.protocol = self.speaking
-        self.wake(box)
+        if box is self.leader:
+            self.changed = True
+        elif self.followers:
+            self.wake(box)
 
     def finish(self, box: Box) -> None:
         """Nothing follows."""
@@ -358,26 +361,31 @@ class Hub:
 
     def dial(self, dial: Dial, now: float) -> list[Action]:
         """Begins one; what follows, where it is over at once."""
-        if self.selector is None:
-            self.open()
         approach = Approach(dial, self.route)
         self.dials[dial.id] = approach
         try:
+            if self.selector is None:
+                self.open()
             approach.begin(now, self.tell_answer)
         except CalamintError as error:
             return self.fail(approach, error, now)
+        except OSError as error:  # too many descriptors
+            words = f"could not connect to {dial.key.origin.authority()}: {error.strerror or error}"
+            return self.fail(approach, ConnectError(words), now)
         self.take_answers(now)
         if approach.sock is not None:
             self.go_on(approach, now)
         return []
 
-    def open(self) -> None:
-        """The selector, and what wakes who waits in it."""
-        self.selector = DefaultSelector()
-        self.alarm, self.bell = socket.socketpair()
-        self.alarm.setblocking(False)
-        self.bell.setblocking(False)
-        self.selector.register(self.alarm, EVENT_READ)
+    def open(self, selector: BaseSelector | None = None) -> None:
+        """The selector, the system's best if no other, and what wakes who waits in it."""
+        if self.alarm is None:
+            self.alarm, self.bell = socket.socketpair()
+            self.alarm.setblocking(False)
+            self.bell.setblocking(False)
+        selector = DefaultSelector() if selector is None else selector
+        selector.register(self.alarm, EVENT_READ)
+        self.selector = selector
 
     def tell_answer(self, approach: Approach, answer: Answer) -> None:
         """A lookup is over; in its own thread, without the lock, or at once."""
@@ -437,9 +445,8 @@ class Hub:
 
     def unwatch(self, approach: Approach) -> None:
         """… and not any more."""
-        assert self.selector is not None
         for sock in approach.wants():
-            if sock in self.selector.get_map():
+            if self.selector is not None and sock in self.selector.get_map():
                 self.selector.unregister(sock)
 
     # Who waits
@@ -462,7 +469,10 @@ class Hub:
     def select(self, seconds: float) -> Ready:
         """Waits. Without the lock."""
         assert self.selector is not None
-        return self.selector.select(seconds)
+        try:
+            return self.selector.select(seconds)
+        except OSError:  # where a system has select() alone, another thread has closed one of its sockets
+            return []
 
     def follow(self, box: Box, condition: Callable[[], bool] | None) -> threading.Lock:
         """This one waits until it is woken: what to wait on."""
