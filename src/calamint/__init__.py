@@ -33,8 +33,11 @@ if TYPE_CHECKING:
         WriteTimeout,
     )
     from calamint.core.exchange import Clocks, Settings
+    from calamint.core.pool_state import Limits
     from calamint.net.response import Response
     from calamint.net.sync import Connection, connect
+    from calamint.net.threads import Call, Pool
+    from calamint.net.trace import Tracer
 
 HOMES = {
     "calamint.core.errors": (
@@ -43,13 +46,17 @@ HOMES = {
         "StreamError StreamReset TimeoutException TransportError UnsupportedProtocol WriteError WriteTimeout"
     ),
     "calamint.core.exchange": "Clocks Settings",
+    "calamint.core.pool_state": "Limits",
     "calamint.net.response": "Response",
     "calamint.net.sync": "Connection connect",
+    "calamint.net.threads": "Call Pool",
+    "calamint.net.trace": "Tracer",
 }
 
 __all__ = [
     "AtCapacity",
     "CalamintError",
+    "Call",
     "Clocks",
     "CloseError",
     "ConnectError",
@@ -58,8 +65,10 @@ __all__ = [
     "ConnectionTerminated",
     "DeadlineExceeded",
     "InvalidURL",
+    "Limits",
     "LocalProtocolError",
     "NetworkError",
+    "Pool",
     "PoolTimeout",
     "ProxyError",
     "ReadError",
@@ -71,6 +80,7 @@ __all__ = [
     "StreamError",
     "StreamReset",
     "TimeoutException",
+    "Tracer",
     "TransportError",
     "UnsupportedProtocol",
     "WriteError",

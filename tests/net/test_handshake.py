@@ -13,7 +13,7 @@ from calamint.net.handshake import Connect, Layers, Nested, Secure, Stage, stage
 from calamint.net.proxy import Proxy
 from calamint.net.socks import Socks
 from calamint.net.tls import TLSPipe
-from calamint.net.wire import Wire
+from calamint.net.wire import Waiter, Wire
 from tests.net.thread_server import LIMIT, paired, read_head
 from tests.servers import PrivateCa
 
@@ -110,11 +110,12 @@ def shake(sock: socket.socket, layers: Layers, size: int = 65_536) -> None:
 def exchange(wire: Wire, data: bytes, size: int) -> bytes:
     """Sends and receives until so many bytes have come, or the other end has ended."""
     received = b""
+    waiter = Waiter(wire.sock)
     deadline = time.monotonic() + LIMIT
     while (data or len(received) < size) and not wire.ended:
         assert time.monotonic() < deadline
         data = data[wire.send(data) :]
-        wire.waiter.wait(True, bool(data) or bool(wire.sealed), 1.0)
+        waiter.wait(True, bool(data) or bool(wire.sealed), 1.0)
         received += wire.receive()
     return received
 

@@ -30,7 +30,7 @@ pid @directory@/nginx.pid;
 error_log stderr notice;
 events { worker_connections 1024; }
 http {
-    access_log off;
+    access_log @access_log@;
     default_type application/octet-stream;
     sendfile on;
     client_body_temp_path @directory@/body;
@@ -238,7 +238,12 @@ def _urls(http1: int, https: int, h2c: int) -> dict[str, str]:
 
 @contextmanager
 def nginx(
-    directory: Path, docroot: Path, ca: PrivateCa, backend: Server, keepalive_requests: int = 10**9
+    directory: Path,
+    docroot: Path,
+    ca: PrivateCa,
+    backend: Server,
+    keepalive_requests: int = 10**9,
+    access_log: Path | None = None,
 ) -> Iterator[Server]:
     """nginx with static files; a Unix-domain socket speaks clear HTTP/1.1; ``backend`` answers what it cannot."""
     binary = find_binary("nginx", "nginx")
@@ -250,6 +255,7 @@ def nginx(
         # As root the workers would change to a user who may not enter a temporary directory.
         values |= {"user": "user root;" if os.geteuid() == 0 else "", "proxied": NGINX_PROXIED}
         values["keepalive_requests"] = keepalive_requests
+        values["access_log"] = access_log or "off"
         write_config(config, NGINX_CONF, values)
         return [binary, "-p", str(directory), "-c", str(config), "-e", "stderr"]
 

@@ -212,7 +212,7 @@ POOL_MUTATIONS = (
     Mutation(
         "a wrong call leaves a trace",
         "pool.py",
-        "    check(method, target, fields, protocol, key)\n    waits",
-        "    pool.next_ticket += 1\n    check(method, target, fields, protocol, key)\n    waits",
+        "        check(method, target, fields, protocol, key)\n    if site is None:\n",
+        "        pool.next_ticket += 1\n        check(method, target, fields, protocol, key)\n    if site is None:\n",
     ),
 )

@@ -10,12 +10,20 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from calamint.core import tunnel
-from calamint.core.errors import Failure
+from calamint.core.errors import CalamintError, Failure
 from calamint.core.url import Origin
 from calamint.core.value import Fields
 from calamint.net.proxy import Proxy
 from calamint.net.socks import Socks
 from calamint.net.tls import TLSPipe
+
+
+class Refused(CalamintError):
+    """A dial has failed, for a reason that is there as a value."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 class Stage(Protocol):
