@@ -13,13 +13,15 @@ from selectors import DefaultSelector
 import pytest
 
 import calamint
-from calamint.core.errors import ConnectError
+from calamint.core.errors import Failure
 from calamint.core.pool_state import Dial, Key
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY
 from calamint.net.approach import Approach
 from calamint.net.dial import Address
+from calamint.net.handshake import Layers, Refused
 from calamint.net.route import Route
+from calamint.net.tls import TLSPipe
 from calamint.testing import ScriptedPeer, answer
 from tests.net.pool_help import at_rest, descriptors, fetch, in_threads, nothing_left, wait_until
 from tests.net.test_tls import OK, serve_one, server_context
@@ -186,7 +188,7 @@ def test_F7_a_handshake_that_fails_leaves_no_slot_taken(private_ca: PrivateCa) -
         calamint.Pool(limits=ONE) as pool,
     ):
         for _ in range(5):
-            with pytest.raises(calamint.ConnectError, match="no TLS with 127.0.0.1: .*certificate") as caught:
+            with pytest.raises(calamint.ConnectError, match="no TLS with 127.0.0.1:[0-9]+: .*certificate") as caught:
                 pool.request("GET", server.url, pool=1.0).response()
             assert caught.value.unprocessed
         at_rest(pool)
@@ -308,23 +310,28 @@ def test_a_second_connection_resumes_the_session(private_ca: PrivateCa, version:
 
 
 class Greeting:
-    """A handshake of a line each way, with as much before it as the kernel does not take at once."""
+    """A stage that says much, and waits for a welcome."""
+
+    what = "greeting"
+    kind = "ConnectError"
+    pipe: TLSPipe | None = None
 
     def __init__(self, size: int) -> None:
-        self.out = bytes(size) + b"hello\n"
+        self.size = size
         self.heard = b""
+        self.done = False
+        self.leftover = b""
+        self.failure: Failure | None = None
 
-    def feed(self, data: bytes) -> None:
-        if not data:
-            raise ConnectError("the peer ended within the greeting", unprocessed=True)
+    def start(self, now: float) -> bytes:
+        return b"hello\n" + bytes(self.size)
+
+    def feed(self, data: bytes, now: float) -> bytes:
         self.heard += data
-
-    def sealed(self) -> bytes:
-        out, self.out = self.out, b""
-        return out
-
-    def handshake(self) -> bool:
-        return self.heard == b"welcome\n"
+        self.done = self.heard == b"welcome\n"
+        if not data:
+            self.failure = Failure(self.kind, -1, "the peer ended within the greeting")
+        return b""
 
 
 def approach_to(here: socket.socket) -> Approach:
@@ -342,7 +349,8 @@ def test_handshakes_follow_one_another() -> None:
     with here, there:
         approach = approach_to(here)
         size = 4_000_000
-        approach.stages = [Greeting(0), Greeting(size)]
+        approach.layers = Layers([Greeting(0), Greeting(size)])
+        approach.out = approach.layers.start(0.0)
         assert not approach.step(0.0)
         assert there.recv(100) == b"hello\n"
         assert not approach.out
@@ -355,18 +363,19 @@ def test_handshakes_follow_one_another() -> None:
             assert not approach.step(0.0)
         there.sendall(b"welcome\n")
         assert approach.step(0.0)
-        assert (approach.stages, approach.protocol(), approach.next_timeout()) == ([], "http/1.1", INFINITY)
+        assert (approach.tls, approach.protocol(), approach.next_timeout()) == (None, "http/1.1", INFINITY)
 
 
 def test_a_peer_that_ends_within_a_handshake() -> None:
     here, there = socket.socketpair()
     with here:
         approach = approach_to(here)
-        approach.stages = [Greeting(0)]
+        approach.layers = Layers([Greeting(0)])
+        approach.out = approach.layers.start(0.0)
         assert not approach.step(0.0)
         assert there.recv(100) == b"hello\n"
         there.close()
-        with pytest.raises(ConnectError, match="within the greeting"):
+        with pytest.raises(Refused, match="within the greeting"):
             approach.step(0.0)
         approach.close()
         assert here.fileno() == -1

@@ -1,30 +1,16 @@
 """A dial without waiting: from an origin to a connected socket, through one handshake after the other, in steps."""
 
 import socket
-import ssl
 from collections.abc import Callable, Iterable
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Protocol
 
 from calamint.core.errors import ConnectError
 from calamint.core.pool_state import Dial
 from calamint.core.value import INFINITY
 from calamint.net.dial import LONGEST, Answer, Dialer, Race, begin_lookup, found, open_unix
+from calamint.net.handshake import Layers, Refused
 from calamint.net.route import Route
 from calamint.net.tls import READ_SIZE, TLSPipe
-from calamint.net.wire import say
-
-
-class Handshake(Protocol):
-    """One stage of a dial, without I/O: what came in goes to `feed`, nothing at its end; what has to go out is `sealed`."""
-
-    def feed(self, data: bytes, /) -> None: ...
-
-    def sealed(self) -> bytes: ...
-
-    def handshake(self) -> bool:
-        """Goes on; True when it is done. Raises ConnectError or ssl.SSLError, then `sealed` holds the last words."""
-        ...
 
 
 class Approach:
@@ -40,7 +26,7 @@ class Approach:
         self.begun = False  # answers come from another thread from now on
         self.dialer: Dialer | None = None
         self.sock: socket.socket | None = None  # connected
-        self.stages: list[Handshake] = []
+        self.layers: Layers | None = None
         self.tls: TLSPipe | None = None
         self.out = b""  # what the kernel has not taken of the handshakes
 
@@ -49,73 +35,59 @@ class Approach:
         if self.route.uds is not None:
             self.sock = open_unix(self.route.uds, min(self.dial.deadline, now + LONGEST))
             self.sock.setblocking(False)
-            self.enter()
         else:
-            host, port = self.origin.host, self.origin.port
+            host, port = self.route.address(self.origin)
             begin_lookup(host, port, self.route.resolver, lambda answer: tell(self, answer))
         self.begun = True
 
     def hear(self, answer: Answer) -> None:
         """The addresses of the host, or why there are none."""
-        addresses = found(self.origin.host, answer)
-        self.dialer = Dialer(Race(self.origin.host, self.origin.port, addresses), self.route.local_address)
-
-    def enter(self) -> None:
-        """Connected: what comes before HTTP begins."""
-        if self.origin.scheme == "https":
-            host = self.origin.host
-            try:
-                self.tls = self.route.start_tls(self.origin, self.dial.protocols)
-            except ValueError as error:
-                raise ConnectError(f"{host!r} is no name for a certificate: {error}", unprocessed=True) from None
-            except (OSError, TypeError) as error:
-                raise ConnectError(f"no TLS with {host}: {error}", unprocessed=True) from error
-            self.stages.append(self.tls)
+        host, port = self.route.address(self.origin)
+        self.dialer = Dialer(Race(host, port, found(host, answer)), self.route.local_address)
 
     def step(self, now: float, ready: Iterable[socket.socket] = ()) -> bool:
-        """Goes on as far as that needs no waiting; whether HTTP can begin."""
+        """Goes on as far as that needs no waiting; whether HTTP can begin. Raises Refused, and ConnectError."""
         if self.sock is None:
             if self.dialer is None:
                 return False
             self.sock = self.dialer.step(now, ready)
             if self.sock is None:
                 return False
-            self.enter()
-        host = self.origin.host
+        if self.layers is None:
+            self.layers = self.route.layers(self.origin, self.dial.protocols)
+            self.out = self.layers.start(now)
         try:
-            return self.shake(self.sock)
-        except ssl.SSLError as error:
-            say(self.sock, self.stages[0].sealed())  # the alert
-            raise ConnectError(f"no TLS with {host}: {error.strerror or error}", unprocessed=True) from error
+            return self.shake(self.sock, self.layers, now)
         except OSError as error:
-            what = error.strerror or error
-            raise ConnectError(f"the connection broke in the TLS handshake: {what}", unprocessed=True) from error
+            raise Refused(self.layers.broken(str(error.strerror or error))) from error
 
-    def shake(self, sock: socket.socket) -> bool:
-        """The handshakes, one after the other; whether all are done."""
-        while self.stages:
-            stage = self.stages[0]
-            done = stage.handshake()
-            self.out += stage.sealed()
+    def shake(self, sock: socket.socket, layers: Layers, now: float) -> bool:
+        """What comes before HTTP; whether it is done."""
+        while True:
             if self.out:
                 try:
                     self.out = self.out[sock.send(self.out) :]
                 except BlockingIOError:
                     pass
-            if done:
-                del self.stages[0]
-                continue
+            if layers.failure is not None:
+                raise Refused(layers.failure)
+            if layers.done:
+                self.tls = layers.pipe
+                return True
             try:
                 data = sock.recv(READ_SIZE)
             except BlockingIOError:
                 return False
-            stage.feed(data)
-        return True
+            self.out += layers.feed(data, now)
+
+    def leftover(self) -> bytes:
+        """What has come of the connection already."""
+        return b"" if self.layers is None else self.layers.leftover
 
     def protocol(self) -> str:
         """What is spoken from here on. Raises ConnectError where it is not what was asked for."""
         wanted = self.dial.protocols
-        if self.tls is None:
+        if self.tls is None or self.origin.scheme == "http" or self.route.forward:
             return wanted[0]
         chosen = self.tls.object.selected_alpn_protocol() or "http/1.1"
         if chosen not in wanted:

@@ -21,7 +21,8 @@ from calamint.core.pool_view import queued
 from calamint.core.value import INFINITY, Fields
 from calamint.net.approach import Approach
 from calamint.net.dial import LONGEST, Answer
-from calamint.net.route import Route
+from calamint.net.handshake import Refused
+from calamint.net.route import Routes
 from calamint.net.tls import READ_SIZE
 from calamint.net.wire import Wire
 
@@ -75,9 +76,9 @@ class Hub:
     """One life of a pool: it ends with `close`, in a forked child, or when an interrupt has come between bytes and their
     record. `marked` says that something is being changed: whoever finds that mark left behind has found such an interrupt."""
 
-    def __init__(self, core_pool: CorePool, route: Route) -> None:
+    def __init__(self, core_pool: CorePool, routes: Routes) -> None:
         self.core: Final = core_pool
-        self.route: Final = route
+        self.routes: Final = routes
         self.marked = False
         self.gone = False
         self.channels: Final[dict[int, Channel]] = {}
@@ -234,7 +235,8 @@ class Hub:
         if data:
             if channel.young and wire.tls is not None:
                 channel.young = False
-                self.route.keep_session(channel.dial.key.origin, channel.dial.protocols, wire.tls)
+                key = channel.dial.key
+                self.routes.of(key).keep_session(key.origin, channel.dial.protocols, wire.tls)
             self.speaking = channel.protocol
             self.carry_out(pool.received(self.core, channel.id, data, now), now)
         if channel.id not in self.channels:
@@ -361,7 +363,7 @@ class Hub:
 
     def dial(self, dial: Dial, now: float) -> list[Action]:
         """Begins one; what follows, where it is over at once."""
-        approach = Approach(dial, self.route)
+        approach = Approach(dial, self.routes.of(dial.key))
         self.dials[dial.id] = approach
         try:
             if self.selector is None:
@@ -428,12 +430,17 @@ class Hub:
         self.carry_out(pool.connected(self.core, channel.id, protocol, now), now)
         if channel.id in self.channels:
             self.watch(channel)
-            if wire.tls is not None:
-                self.read(channel, now)  # what came with the end of the handshake
+            if approach.leftover():
+                self.speaking = protocol
+                self.carry_out(pool.received(self.core, channel.id, approach.leftover(), now), now)
+        if channel.id in self.channels and wire.tls is not None:
+            self.read(channel, now)  # what came with the end of the handshake
 
     def fail(self, approach: Approach, error: CalamintError, now: float) -> list[Action]:
         """The dial has failed."""
         failure = Failure(type(error).__name__, -1, str(error), 0, True)
+        if isinstance(error, Refused):
+            failure = error.failure
         return pool.dial_failed(self.core, approach.dial.id, failure, now)
 
     def watch_dial(self, approach: Approach) -> None:

@@ -28,8 +28,9 @@ from calamint.core.url import URL
 from calamint.core.value import INFINITY, Fields
 from calamint.net.dial import Resolver, look_up, read_url
 from calamint.net.hub import Box, Hub, Ready
+from calamint.net.proxy import Proxy
 from calamint.net.response import Headers, Response, assemble, to_fields
-from calamint.net.route import Route
+from calamint.net.route import Route, Routes
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer, is_wanted, logger, tell
 
@@ -72,14 +73,14 @@ class Pool:
         self._limits = limits
         self._settings = settings
         both = ("h2", "http/1.1") if http1 and http2 else ("http/1.1",) if http1 else ("h2",)
-        self._protocols = {"https": both, "http": both[-1:]}
-        self._route = Route(verify, cert, resolver, uds, local_address)
+        route = Route(verify, cert, resolver, uds, local_address)
+        self._routes = Routes(route, {"https": both, "http": both[-1:]})
         self._tracer = tracer
         self._lock = threading.Lock()
         self._closed = False
         self._stranger = 0  # in a forked child, until somebody was told: the process that made it
-        self._urls: dict[str, tuple[Key, str]] = {}
-        self._hub = Hub(CorePool(limits, settings), self._route)
+        self._urls: dict[str, URL] = {}
+        self._hub = Hub(CorePool(limits, settings), self._routes)
         pools.add(self)
 
     def request(
@@ -96,19 +97,23 @@ class Pool:
         connect: float | None = 10.0,
         replay: bool = True,
         protocol: str = "",
+        proxy: Proxy | None = None,
     ) -> "Call":
         """A request, sent at once or as soon as a connection has room for it; never waits. What it says comes from the call.
 
         `content`: all of it, or its beginning with `end=False` and `send_data` for the rest. Seconds, None for no limit:
         `timeout` in all, `pool` in the queue for a slot, `connect` for DNS, TCP and TLS; silence is bounded by `clocks`.
         `replay`: what was not processed may be sent once more. `protocol`: of an extended CONNECT (RFC 8441), "" for none.
-        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol; then nothing has changed.
+        `proxy`: to be reached through it; `connect` is for all of the way. Raises LocalProtocolError, InvalidURL,
+        UnsupportedProtocol; then nothing has changed.
         """
-        key, target = self._find(url)
+        key, target = self._find(url, proxy)
         data = content.encode() if isinstance(content, str) else content
         if data is not None and not isinstance(data, bytes):
             raise TypeError(f"content is {type(data).__name__}, not bytes or str")
         fields = to_fields(headers)
+        if proxy is not None and self._routes.of(key).forward:
+            fields += proxy.fields
         if self._stranger:
             self._say_forked()
         box = Box(self._hub)
@@ -293,26 +298,24 @@ class Pool:
 
     def _start_over(self) -> None:
         """With nothing; closed, if it was."""
-        hub = Hub(CorePool(self._limits, self._settings), self._route)
+        hub = Hub(CorePool(self._limits, self._settings), self._routes)
         if self._closed:
             hub.close(time.monotonic(), 0.0)
         self._hub = hub
 
     # Without it
 
-    def _find(self, url: str | URL) -> tuple[Key, str]:
+    def _find(self, url: str | URL, proxy: Proxy | None) -> tuple[Key, str]:
         """What a request for this URL may share connections with, and its target."""
-        if isinstance(url, str):
-            known = self._urls.get(url)
-            if known is not None:
-                return known
-        parts = read_url(url) if isinstance(url, str) else url
-        found = Key(parts.origin, self._route.name, self._protocols[parts.origin.scheme]), parts.target
-        if isinstance(url, str):
+        if not isinstance(url, str):
+            return self._routes.aim(url, proxy)
+        known = self._urls.get(url)
+        if known is None:
+            known = read_url(url)
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
-            self._urls[url] = found
-        return found
+            self._urls[url] = known
+        return self._routes.aim(known, proxy)
 
     def _tell(self, hub: Hub) -> None:
         """Reports go out while nothing is locked."""
