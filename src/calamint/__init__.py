@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         WriteTimeout,
     )
     from calamint.core.exchange import Clocks, Settings
+    from calamint.net.aio import Call as AsyncCall
+    from calamint.net.aio import Pool as AsyncPool
     from calamint.net.response import Response
     from calamint.net.sync import Connection, connect
 
@@ -43,11 +45,16 @@ HOMES = {
         "StreamError StreamReset TimeoutException TransportError UnsupportedProtocol WriteError WriteTimeout"
     ),
     "calamint.core.exchange": "Clocks Settings",
+    "calamint.net.aio": "AsyncCall AsyncPool",
     "calamint.net.response": "Response",
     "calamint.net.sync": "Connection connect",
 }
 
+ALIASES = {"AsyncCall": "Call", "AsyncPool": "Pool"}  # what some are called at home
+
 __all__ = [
+    "AsyncCall",
+    "AsyncPool",
     "AtCapacity",
     "CalamintError",
     "Clocks",
@@ -84,7 +91,7 @@ def __getattr__(name: str) -> object:
         return import_module("importlib.metadata").version("calamint")
     for home, names in HOMES.items():
         if name in names.split():
-            return getattr(import_module(home), name)
+            return getattr(import_module(home), ALIASES.get(name, name))
     raise AttributeError(f"module 'calamint' has no attribute {name!r}")
 
 
