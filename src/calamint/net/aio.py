@@ -22,7 +22,7 @@ from calamint.net.route import Route
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer, is_wanted
 
-ORIGINS: Final = 1024  # whose keys a pool remembers
+REMEMBERED: Final = 1024  # origins, and URLs, that a pool knows without reading them again
 
 
 class Call:
@@ -216,6 +216,7 @@ class Pool:
         self._route = Route(verify, cert, resolver, uds, local_address)
         self._tracer = tracer
         self._keys: dict[Origin, Key] = {}
+        self._places: dict[str, tuple[Key, str]] = {}
         self._desk: Desk | None = None
         self._closed = False
         CorePool(limits, settings)  # raises what is wrong with them
@@ -247,20 +248,21 @@ class Pool:
         here = self._desk
         if here is None or not here.is_here():
             here = self._begin()
-        place = url if isinstance(url, URL) else read_url(url)
+        place = self._places.get(url) if isinstance(url, str) else None
+        key, target = self._find(url) if place is None else place
         data = content.encode() if isinstance(content, str) else content
         fields = to_fields(headers)
         now = time.monotonic()
         deadline = INFINITY if timeout is None else now + timeout
         here.pool.traced = is_wanted(self._tracer)
         ticket, actions = core.submit(
-            here.pool, self._key(place.origin), method, place.target, fields, data, now, end, deadline, clocks, pool, connect,
+            here.pool, key, method, target, fields, data, now, end, deadline, clocks, pool, connect,
             replay, protocol,
         )  # fmt: skip
         inbox = Inbox(ticket)
         here.inboxes[ticket] = inbox
         here.act(actions)
-        return Call(here, inbox, f"{method} {place.target}")
+        return Call(here, inbox, f"{method} {target}")
 
     def snapshot(self) -> PoolSnapshot:
         """Every connection, stream, waiting request and dial at this moment."""
@@ -313,12 +315,17 @@ class Pool:
         self._desk = Desk(loop, CorePool(self._limits, self._settings), self._route, self._tracer)
         return self._desk
 
-    def _key(self, origin: Origin) -> Key:
-        """What a connection to this origin may be shared by."""
-        key = self._keys.get(origin)
+    def _find(self, url: str | URL) -> tuple[Key, str]:
+        """What a connection for it may be shared by, and its target. Raises InvalidURL, UnsupportedProtocol."""
+        parsed = url if isinstance(url, URL) else read_url(url)
+        key = self._keys.get(parsed.origin)
         if key is None:
-            if len(self._keys) >= ORIGINS:
+            if len(self._keys) >= REMEMBERED:
                 self._keys.clear()
-            protocols = self._protocols if origin.scheme == "https" else self._protocols[-1:]
-            key = self._keys[origin] = Key(origin, self._route.name, protocols)
-        return key
+            protocols = self._protocols if parsed.origin.scheme == "https" else self._protocols[-1:]
+            key = self._keys[parsed.origin] = Key(parsed.origin, self._route.name, protocols)
+        if isinstance(url, str):
+            if len(self._places) >= REMEMBERED:
+                self._places.clear()
+            self._places[url] = (key, parsed.target)
+        return key, parsed.target
