@@ -279,12 +279,6 @@ def wants_read(pool: Pool, id: int) -> bool:
     return held is not None and verbs.wants_read(held.value)
 
 
-def wants_shutdown(pool: Pool, id: int) -> bool:
-    """Whether a driver should say to this connection that nothing more will be written, once all that was has left."""
-    held = pool.held.get(id)
-    return held is not None and verbs.wants_shutdown(held.value)
-
-
 def next_timeout(pool: Pool) -> float:
     """When `handle_timeout` has to be called, as a time of the same clock as `now`; INFINITY for never."""
     return pool.wake

@@ -49,17 +49,13 @@ class Key(Value):
     `protocols`: those that may be spoken, as ALPN names them, the best first.
     """
 
-    __slots__ = ("hashed", "origin", "trust", "protocols")
+    __slots__ = ("origin", "trust", "protocols")
     __match_args__: ClassVar[tuple[str, ...]] = ("origin", "trust", "protocols")
 
     def __init__(self, origin: Origin, trust: str = "", protocols: tuple[str, ...] = ("h2", H1)) -> None:
         self.origin: Final = origin
         self.trust: Final = trust
         self.protocols: Final = protocols
-        self.hashed: Final = hash((origin, trust, protocols))  # it is asked for several times per request
-
-    def __hash__(self) -> int:
-        return self.hashed
 
 
 # Actions: what a driver has to do, in their order
