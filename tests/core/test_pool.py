@@ -444,6 +444,26 @@ def test_cancel_and_consume_reach_the_connection() -> None:
     assert desk.closed(world.pool, 99, 0.0) == []
 
 
+def test_our_end_of_a_tunnel_ends_our_side_of_the_transport() -> None:
+    """Of an HTTP/1.1 connection, and of nothing else."""
+    world = World()
+    ticket = world.submit(PLAIN, fields=((b"upgrade", b"chat"), (b"connection", b"upgrade")))
+    id = world.connect("http/1.1")
+    world.receive(id, b"HTTP/1.1 101 Switching\r\nUpgrade: chat\r\nConnection: upgrade\r\n\r\n")
+    assert not desk.wants_shutdown(world.pool, id)
+    world.act(desk.send_data(world.pool, ticket, b"bye", 0.0, end=True))
+    assert desk.wants_shutdown(world.pool, id)
+    assert not desk.wants_shutdown(world.pool, 99)
+
+
+@pytest.mark.parametrize("limits", [{"queue": -1.0}, {"connect": -1.0}])
+def test_a_limit_that_is_no_time_leaves_nothing_behind(limits: dict[str, float]) -> None:
+    world = World()
+    with pytest.raises(ValueError, match="allowed are seconds from 0"):
+        world.submit(**limits)
+    assert world.pool.sites == {}
+
+
 def test_what_is_flushed_makes_room() -> None:
     world = World(settings=Settings(output_budget=1, keepalive=None))
     world.submit()

@@ -99,12 +99,13 @@ def submit(
     """
     if pool.closing_at < INFINITY:
         raise LocalProtocolError("the pool is closing: it takes no new requests")
-    check(method, target, fields, protocol)
+    waits, dials = check_seconds("queue", queue), check_seconds("connect", connect)
     site = pool.sites.get(key)
+    if site is None or not site.free:  # or the connection checks it
+        check(method, target, fields, protocol)
     if site is None:
         site = Site(key, pool.settings.keepalive)
         pool.sites[key] = site
-    waits, dials = check_seconds("queue", queue), check_seconds("connect", connect)
     ticket = pool.next_ticket
     job = Job(ticket, key, method, target, fields, content, end, deadline, clocks, protocol, dials, waits, replay, now)
     if not site.waiting and site.free:
@@ -277,6 +278,12 @@ def wants_read(pool: Pool, id: int) -> bool:
     """Whether a driver should read from this connection now."""
     held = pool.held.get(id)
     return held is not None and verbs.wants_read(held.value)
+
+
+def wants_shutdown(pool: Pool, id: int) -> bool:
+    """Whether a driver should shut down its side of this connection once all is written: our end of an HTTP/1.1 tunnel."""
+    held = pool.held.get(id)
+    return held is not None and verbs.wants_shutdown(held.value)
 
 
 def next_timeout(pool: Pool) -> float:

@@ -49,13 +49,17 @@ class Key(Value):
     `protocols`: those that may be spoken, as ALPN names them, the best first.
     """
 
-    __slots__ = ("origin", "trust", "protocols")
     __match_args__: ClassVar[tuple[str, ...]] = ("origin", "trust", "protocols")
+    __slots__ = ("hashed", *__match_args__)
 
     def __init__(self, origin: Origin, trust: str = "", protocols: tuple[str, ...] = ("h2", H1)) -> None:
         self.origin: Final = origin
         self.trust: Final = trust
         self.protocols: Final = protocols
+        self.hashed: Final = hash((origin, trust, protocols))  # once: a request asks for it many times
+
+    def __hash__(self) -> int:
+        return self.hashed
 
 
 # Actions: what a driver has to do, in their order
