@@ -1,12 +1,10 @@
 """How the tests of the asyncio pool run: in both event loops, in debug mode, and with nothing left behind."""
 
 import asyncio
-import gc
 import importlib.util
 import os
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,8 +22,16 @@ T = TypeVar("T")
 LIMIT = 10.0  # seconds that anything here may take
 ONE = Limits(max_connections=1)
 HAS_UVLOOP = importlib.util.find_spec("uvloop") is not None
-LOOPS = ["asyncio", pytest.param("uvloop", marks=pytest.mark.skipif(not HAS_UVLOOP, reason="uvloop is not installed"))]
-WAYS = ["http1", "h2", "tls"]  # the last is HTTP/2 by ALPN
+UVLOOP = pytest.mark.skipif(not HAS_UVLOOP, reason="uvloop is not installed")
+LOOPS = ["asyncio", pytest.param("uvloop", marks=UVLOOP)]
+PLACES = [
+    ("asyncio", "http1"),
+    ("asyncio", "tls"),  # HTTP/2 by ALPN
+    pytest.param(("uvloop", "h2"), marks=UVLOOP),
+    pytest.param(("asyncio", "h2"), marks=pytest.mark.slow),
+    pytest.param(("uvloop", "http1"), marks=(UVLOOP, pytest.mark.slow)),
+    pytest.param(("uvloop", "tls"), marks=(UVLOOP, pytest.mark.slow)),
+]
 DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -111,19 +117,6 @@ async def start(call: Call) -> None:
     await call.receive()
 
 
-@contextmanager
-def nothing_left() -> Iterator[None]:
-    """No descriptor is left when this is over, and what the collector finds raises no warning."""
-    for name in ("asyncio", "uvloop"):  # the first loop opens what stays open
-        if name == "asyncio" or HAS_UVLOOP:
-            new_loop(name).close()
-    gc.collect()
-    before = count_descriptors()
-    yield
-    gc.collect()
-    assert count_descriptors() == before
-
-
 def count_descriptors() -> int:
     return len(os.listdir(DESCRIPTORS)) if DESCRIPTORS.exists() else 0
 
@@ -138,7 +131,7 @@ class CancelledAt:
         self.late = late
         self.count = 0
 
-    def __await__(self) -> Iterator[object]:
+    def __await__(self) -> Generator[object, None, None]:
         thrown: BaseException | None = None
         while True:
             try:
