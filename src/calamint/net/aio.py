@@ -89,11 +89,11 @@ class Call:
         """The whole response. Raises what has failed it; cancelled while it waits, it has taken nothing."""
         inbox = self._inbox
         while not inbox.over:
-            await self._wait()
-            if inbox.unread and not inbox.over:  # more may come, though the events stay here
-                size = inbox.unread
-                self._consume(size)
-                inbox.ahead += size
+            if inbox.unread:  # more may come, though the events stay here
+                inbox.ahead += inbox.unread
+                self._credit(inbox.unread)
+            else:
+                await self._wait()
         self._check()
         events = list(inbox.events)
         inbox.events.clear()
@@ -166,9 +166,15 @@ class Call:
         inbox = self._inbox
         early = min(size, inbox.ahead)
         inbox.ahead -= early
-        inbox.unread -= size - early
-        if size > early and not inbox.over:
-            self._desk.act(core.consume(self._desk.pool, inbox.ticket, size - early, time.monotonic()))
+        if size > early:
+            self._credit(size - early)
+
+    def _credit(self, size: int) -> None:
+        """Unread content counts as consumed."""
+        inbox = self._inbox
+        inbox.unread -= size
+        if not inbox.over:
+            self._desk.act(core.consume(self._desk.pool, inbox.ticket, size, time.monotonic()))
 
     def _check(self) -> None:
         """Raises what has failed the request, if something has."""

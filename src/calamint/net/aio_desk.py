@@ -297,7 +297,7 @@ class Desk:
     def future(self) -> asyncio.Future[None]:
         """For somebody who waits. Raises RuntimeError in another event loop."""
         if not self.is_here():
-            raise RuntimeError("this belongs to another event loop")
+            raise RuntimeError(FORKED if os.getpid() != self.pid else "this request belongs to another event loop")
         return self.loop.create_future()
 
     def drop(self, ticket: int) -> None:
