@@ -23,7 +23,7 @@ LIMIT = 10.0  # seconds that anything here may take
 ONE = Limits(max_connections=1)
 HAS_UVLOOP = importlib.util.find_spec("uvloop") is not None
 UVLOOP = pytest.mark.skipif(not HAS_UVLOOP, reason="uvloop is not installed")
-LOOPS = ["asyncio", pytest.param("uvloop", marks=UVLOOP)]
+LOOPS = ["asyncio", pytest.param("uvloop", marks=(UVLOOP, pytest.mark.slow))]
 PLACES = [
     ("asyncio", "tls"),  # HTTP/2 by ALPN
     pytest.param(("uvloop", "http1"), marks=UVLOOP),
@@ -95,9 +95,9 @@ async def wait_for(peer: ScriptedPeer, condition: Callable[[Report], object], se
     return await asyncio.to_thread(peer.wait_for, condition, seconds)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Until it is true, looked at every millisecond."""
-    for _ in range(int(LIMIT * 1000)):
+async def until(condition: Callable[[], object], seconds: float = LIMIT) -> None:
+    """Until it is true, looked at every millisecond or so."""
+    for _ in range(int(seconds * 1000)):
         if condition():
             return
         await asyncio.sleep(0.001)
