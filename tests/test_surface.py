@@ -10,6 +10,8 @@ import pytest
 
 # What `from calamint import …` offers, in alphabetical order.
 CALAMINT: Final[tuple[str, ...]] = (
+    "AsyncCall",
+    "AsyncPool",
     "AtCapacity",
     "CalamintError",
     "Call",

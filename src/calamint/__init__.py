@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     )
     from calamint.core.exchange import Clocks, Settings
     from calamint.core.pool_state import Limits
+    from calamint.net.aio import Call as AsyncCall
+    from calamint.net.aio import Pool as AsyncPool
     from calamint.net.response import Response
     from calamint.net.sync import Connection, connect
     from calamint.net.threads import Call, Pool
@@ -47,13 +49,18 @@ HOMES = {
     ),
     "calamint.core.exchange": "Clocks Settings",
     "calamint.core.pool_state": "Limits",
+    "calamint.net.aio": "AsyncCall AsyncPool",
     "calamint.net.response": "Response",
     "calamint.net.sync": "Connection connect",
     "calamint.net.threads": "Call Pool",
     "calamint.net.trace": "Tracer",
 }
 
+ALIASES = {"AsyncCall": "Call", "AsyncPool": "Pool"}  # what some are called at home
+
 __all__ = [
+    "AsyncCall",
+    "AsyncPool",
     "AtCapacity",
     "CalamintError",
     "Call",
@@ -94,7 +101,7 @@ def __getattr__(name: str) -> object:
         return import_module("importlib.metadata").version("calamint")
     for home, names in HOMES.items():
         if name in names.split():
-            return getattr(import_module(home), name)
+            return getattr(import_module(home), ALIASES.get(name, name))
     raise AttributeError(f"module 'calamint' has no attribute {name!r}")
 
 

@@ -1,0 +1,337 @@
+"""The pool for asyncio. What it does in the event loop that it is used in, its `Desk` does: see `aio_desk`."""
+
+import asyncio
+import time
+import warnings
+from types import TracebackType
+from typing import Final
+
+from calamint.core import pool as core
+from calamint.core import pool_view
+from calamint.core.errors import LocalProtocolError, TransportError, UnsupportedProtocol, to_exception
+from calamint.core.events import DataReceived, Event, RequestFailed
+from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
+from calamint.core.pool_state import LIMITS, Key, Limits, PoolSnapshot, Stats
+from calamint.core.pool_state import Pool as CorePool
+from calamint.core.url import URL, Origin
+from calamint.core.value import INFINITY
+from calamint.net.aio_desk import Desk, Inbox
+from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.response import Headers, Response, assemble, to_fields
+from calamint.net.route import Route
+from calamint.net.tls import Cert, Verify
+from calamint.net.trace import Tracer, is_wanted
+
+REMEMBERED: Final = 1024  # origins, and URLs, that a pool knows without reading them again
+
+
+class Call:
+    """A request under way, as `Pool.request` gives it: for one task at a time to read, and perhaps another one to send.
+
+    `async with` it: what is not over when the block is left is cancelled. Content counts as consumed when it is taken.
+    """
+
+    def __init__(self, desk: Desk, inbox: Inbox, words: str) -> None:
+        self._desk = desk
+        self._inbox = inbox
+        self._words = words
+
+    def __repr__(self) -> str:
+        return f"<Call {self._inbox.ticket}: {self._words}{', over' if self._inbox.over else ''}>"
+
+    @property
+    def ticket(self) -> int:
+        """Its number in the pool, as reports and snapshots name it."""
+        return self._inbox.ticket
+
+    @property
+    def protocol(self) -> str:
+        """ "h2" or "http/1.1"; empty while it waits for a connection."""
+        return self._inbox.protocol or pool_view.protocol(self._desk.pool, self._inbox.ticket)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its last event has come, if not been taken."""
+        return self._inbox.over
+
+    async def receive(self) -> Event | None:
+        """The next event of this request; None when the last one has been taken.
+
+        Raises what has failed the request, every time that it is asked: a TransportError, or StreamClosed where this side
+        has ended it. Cancelled while it waits, it has taken nothing.
+        """
+        inbox = self._inbox
+        while not inbox.events:
+            if inbox.over:
+                self._check()
+                return None
+            await self._wait()
+        event = inbox.events.popleft()
+        if isinstance(event, DataReceived):
+            self._consume(len(event.data))
+        return event
+
+    async def receive_all(self) -> list[Event]:
+        """The events that are there, or the next that come; none when the last one has been taken. Raises as `receive`."""
+        inbox = self._inbox
+        while not inbox.events:
+            if inbox.over:
+                self._check()
+                return []
+            await self._wait()
+        events = list(inbox.events)
+        inbox.events.clear()
+        if inbox.unread or inbox.ahead:
+            self._consume(inbox.unread + inbox.ahead)
+        return events
+
+    async def response(self) -> Response:
+        """The whole response. Raises what has failed it; cancelled while it waits, it has taken nothing."""
+        inbox = self._inbox
+        while not inbox.over:
+            if inbox.unread:  # more may come, though the events stay here
+                inbox.ahead += inbox.unread
+                self._credit(inbox.unread)
+            else:
+                await self._wait()
+        self._check()
+        events = list(inbox.events)
+        inbox.events.clear()
+        return assemble(events)
+
+    async def send_data(self, data: bytes, *, end: bool = False, trailers: Headers = ()) -> bool:
+        """More of the request's content; False when the request is over, and its events say how.
+
+        Returns when all of it has been handed to the connection, which keeps no more than the output budget back, or, so
+        that peers may answer while they read, when half a window of the response is unread. Cancelled while it waits, it
+        has given the data all the same. Raises LocalProtocolError.
+        """
+        inbox, desk = self._inbox, self._desk
+        fields = to_fields(trailers)
+        if inbox.over:
+            return False
+        if inbox.writer is not None:
+            raise RuntimeError("another task is sending content of this request")
+        waiter = desk.future()
+        desk.act(core.send_data(desk.pool, inbox.ticket, data, time.monotonic(), end, fields))
+        while not desk.may_go_on(inbox):
+            inbox.writer = waiter
+            desk.writers.add(inbox)
+            try:
+                await waiter
+            finally:
+                desk.writers.discard(inbox)
+                inbox.writer = None
+            waiter = desk.future()
+        return not inbox.over
+
+    def cancel(self) -> None:
+        """The caller wants no more of it, and what has come is thrown away. Never waits; a no-op when it is over."""
+        inbox = self._inbox
+        if inbox.over:
+            return
+        inbox.events.clear()
+        inbox.unread = inbox.ahead = 0
+        if self._desk.is_here():
+            self._desk.act(core.cancel(self._desk.pool, inbox.ticket, time.monotonic()))
+        else:
+            self._desk.drop(inbox.ticket)
+
+    async def __aenter__(self) -> "Call":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        if not self._inbox.over:
+            self._desk.drop(self._inbox.ticket)
+            warnings.warn(f"a request was dropped unclosed: {self._words}", ResourceWarning, stacklevel=2, source=self)
+
+    async def _wait(self) -> None:
+        """Until something comes."""
+        inbox = self._inbox
+        if inbox.reader is not None:
+            raise RuntimeError("another task is waiting for this request")
+        inbox.reader = self._desk.future()
+        try:
+            await inbox.reader
+        finally:
+            inbox.reader = None
+
+    def _consume(self, size: int) -> None:
+        """Content has been taken from the inbox."""
+        inbox = self._inbox
+        early = min(size, inbox.ahead)
+        inbox.ahead -= early
+        if size > early:
+            self._credit(size - early)
+
+    def _credit(self, size: int) -> None:
+        """Unread content counts as consumed."""
+        inbox = self._inbox
+        inbox.unread -= size
+        if not inbox.over:
+            self._desk.act(core.consume(self._desk.pool, inbox.ticket, size, time.monotonic()))
+
+    def _check(self) -> None:
+        """Raises what has failed the request, if something has."""
+        action = self._inbox.failure
+        if action is not None and isinstance(action.event, RequestFailed):
+            error = to_exception(action.event.failure)
+            if isinstance(error, TransportError):
+                error.attempts = action.attempts
+                error.snapshot = action.snapshot
+            raise error
+
+
+class Pool:
+    """Connections of all origins, for the tasks of one event loop at a time.
+
+    `limits`: how many connections there may be. `settings`: of each. `http1`, `http2`: what may be spoken; https asks by
+    ALPN, http is HTTP/1.1, or HTTP/2 by prior knowledge with `http1=False` (RFC 9113 §3.3). `verify` and `cert`: see
+    `calamint.net.tls.make_context`. `resolver`: from host and port to addresses, as socket.getaddrinfo gives them; it may
+    block. `uds`: a Unix domain socket to connect to instead. `local_address`: of this host, to connect from. `tracer`: is
+    told what happens. Raises UnsupportedProtocol.
+
+    `async with` it, or `await aclose()`. Used in another event loop, or in a forked process, it begins anew, with a
+    warning in the log, and the calls of before fail.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits = LIMITS,
+        settings: Settings = SETTINGS,
+        http1: bool = True,
+        http2: bool = True,
+        verify: Verify = True,
+        cert: Cert | None = None,
+        resolver: Resolver = look_up,
+        uds: str | None = None,
+        local_address: str | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._limits = limits
+        self._settings = settings
+        self._protocols = tuple([name for name, allowed in (("h2", http2), ("http/1.1", http1)) if allowed])
+        if not self._protocols:
+            raise UnsupportedProtocol("http1=False and http2=False leave no protocol")
+        self._route = Route(verify, cert, resolver, uds, local_address)
+        self._tracer = tracer
+        self._keys: dict[Origin, Key] = {}
+        self._places: dict[str, tuple[Key, str]] = {}
+        self._desk: Desk | None = None
+        self._closed = False
+        CorePool(limits, settings)  # raises what is wrong with them
+
+    def request(
+        self,
+        method: str,
+        url: str | URL,
+        headers: Headers = (),
+        content: bytes | str | None = None,
+        *,
+        end: bool = True,
+        timeout: float | None = None,
+        clocks: Clocks = CLOCKS,
+        pool: float | None = 30.0,
+        connect: float | None = 10.0,
+        replay: bool = True,
+        protocol: str = "",
+    ) -> Call:
+        """A request, which goes out as soon as a connection has room for it. Never waits.
+
+        `content`: all of it, or its beginning with `end=False` and `send_data` for the rest. `timeout`: seconds in all,
+        None for no limit; silence is bounded by `clocks`. `pool`: seconds that it may wait for a slot; `connect`: for a
+        connection that it needs. `replay`: whether it may be sent once more where the peer did not act on it. `protocol`:
+        of an extended CONNECT (RFC 8441). A URL value may have any target, such as that of a CONNECT.
+        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, and RuntimeError where no asyncio event loop runs; then
+        nothing has changed.
+        """
+        here = self._desk
+        if here is None or not here.is_here():
+            here = self._begin()
+        place = self._places.get(url) if isinstance(url, str) else None
+        key, target = self._find(url) if place is None else place
+        data = content.encode() if isinstance(content, str) else content
+        fields = to_fields(headers)
+        now = time.monotonic()
+        deadline = INFINITY if timeout is None else now + timeout
+        here.pool.traced = is_wanted(self._tracer)
+        ticket, actions = core.submit(
+            here.pool, key, method, target, fields, data, now, end, deadline, clocks, pool, connect,
+            replay, protocol,
+        )  # fmt: skip
+        inbox = Inbox(ticket)
+        here.inboxes[ticket] = inbox
+        here.act(actions)
+        return Call(here, inbox, f"{method} {target}")
+
+    def snapshot(self) -> PoolSnapshot:
+        """Every connection, stream, waiting request and dial at this moment."""
+        return pool_view.snapshot(self._core(), time.monotonic())
+
+    def stats(self) -> Stats:
+        """Numbers, at no cost."""
+        return pool_view.stats(self._core(), time.monotonic())
+
+    async def aclose(self, grace: float = 0.0) -> None:
+        """Takes no new requests from now on; what waits fails, what runs has `grace` seconds to end, and is reset then.
+
+        Returns when every socket is closed, which takes no answer of any peer. Cancelled, it has closed the pool all the
+        same. More than once is no mistake.
+        """
+        self._closed = True
+        here = self._desk
+        if here is None or here.ended:
+            return
+        if here.is_here():
+            await here.close(grace)
+        else:
+            self._desk = None
+            here.leave()
+
+    async def __aenter__(self) -> "Pool":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _core(self) -> CorePool:
+        """The core's pool, or an empty one."""
+        return CorePool(self._limits, self._settings) if self._desk is None else self._desk.pool
+
+    def _begin(self) -> Desk:
+        """A desk for the loop that runs here; one of another loop is left."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "no asyncio event loop is running here: AsyncPool works in asyncio and uvloop, and in no other kind"
+            ) from None
+        if self._closed:
+            raise LocalProtocolError("the pool is closed: it takes no new requests")
+        if self._desk is not None:
+            self._desk.leave()
+        self._desk = Desk(loop, CorePool(self._limits, self._settings), self._route, self._tracer)
+        return self._desk
+
+    def _find(self, url: str | URL) -> tuple[Key, str]:
+        """What a connection for it may be shared by, and its target. Raises InvalidURL, UnsupportedProtocol."""
+        parsed = url if isinstance(url, URL) else read_url(url)
+        key = self._keys.get(parsed.origin)
+        if key is None:
+            if len(self._keys) >= REMEMBERED:
+                self._keys.clear()
+            protocols = self._protocols if parsed.origin.scheme == "https" else self._protocols[-1:]
+            key = self._keys[parsed.origin] = Key(parsed.origin, self._route.name, protocols)
+        if isinstance(url, str):
+            if len(self._places) >= REMEMBERED:
+                self._places.clear()
+            self._places[url] = (key, parsed.target)
+        return key, parsed.target

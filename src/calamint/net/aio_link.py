@@ -1,0 +1,404 @@
+"""One connection on an asyncio event loop: how it is made, and its bytes out and in. It knows nothing of HTTP.
+
+Sockets are connected and handshakes made with `loop.sock_*`, which every kind of loop has; then a transport takes the
+socket over, and callbacks do the rest: no task runs for a connection.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Final, Protocol, TypeVar, cast
+
+from calamint.core.errors import ConnectError, Failure
+from calamint.core.pool_state import Dial
+from calamint.core.url import Origin
+from calamint.core.value import INFINITY
+from calamint.net.dial import (
+    INTERNET,
+    LONGEST,
+    Address,
+    Answer,
+    Race,
+    Resolver,
+    begin_lookup,
+    found,
+    open_unix,
+    set_options,
+)
+from calamint.net.route import Route
+from calamint.net.tls import TLSPipe
+from calamint.net.wire import SEAL_SIZE, say
+
+T = TypeVar("T")
+
+HANDSHAKE_SIZE: Final = 16 * 1024  # bytes read at a time in a handshake
+
+
+class Owner(Protocol):
+    """Whom a link tells what happens, whose buffer it reads into, and to whom all sockets and tasks belong."""
+
+    loop: asyncio.AbstractEventLoop
+    view: memoryview
+    sockets: set[socket.socket]
+
+    def spawn(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]: ...
+    def enter(self, link: "Link") -> None: ...
+    def received(self, link: "Link", data: bytes) -> None: ...
+    def flushed(self, link: "Link") -> None: ...
+    def lost(self, link: "Link", clean: bool, reason: str) -> None: ...
+    def gone(self, link: "Link") -> None: ...
+
+
+class Link(asyncio.BufferedProtocol):
+    """A connected socket, with TLS on it or not. What is put into it in one turn of the loop leaves in one write.
+
+    The transport keeps nothing back that the kernel does not refuse, so what waits, here or there, is what has not left.
+    """
+
+    __slots__ = (
+        "owner", "dial", "id", "sock", "tls", "protocol", "transport", "made", "fresh", "out", "scheduled", "blocked",
+        "paused", "shut", "over", "reason",
+    )  # fmt: skip
+
+    def __init__(self, owner: Owner, dial: Dial, sock: socket.socket, tls: TLSPipe | None, protocol: str) -> None:
+        self.owner = owner
+        self.dial = dial
+        self.id = dial.id
+        self.sock = sock
+        self.tls = tls
+        self.protocol = protocol
+        self.transport: asyncio.Transport
+        self.made = False  # it has its transport, which closes the socket
+        self.fresh = True  # nothing has been received
+        self.out: list[bytes] = []  # what the transport has not been given
+        self.scheduled = False  # `flush` runs, or will in this turn or the next
+        self.blocked = False  # the kernel takes no more for now
+        self.paused = False  # nothing is read for now
+        self.shut = False  # we have said that nothing more comes
+        self.over = False  # its owner has heard of its end, or has ended it
+        self.reason = ""  # why it broke
+
+    # What its owner does
+
+    def put(self, data: bytes) -> None:
+        """More to write."""
+        self.out.append(data)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Writes soon: after those that are to run before, who may put in more."""
+        if not self.scheduled and not self.blocked:
+            self.scheduled = True
+            self.owner.loop.call_soon(self.flush)
+
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken, as far as is known; with TLS a few more."""
+        return sum([len(data) for data in self.out]) + self.transport.get_write_buffer_size()
+
+    def flush(self) -> None:
+        """Writes as long as the kernel takes all, and the owner has more."""
+        self.scheduled = True
+        while self.out and not self.blocked and not self.over and not self.transport.is_closing():
+            self.write()
+            self.owner.flushed(self)
+        self.scheduled = False
+
+    def write(self) -> None:
+        """Gives the transport a piece: what has left of that is not known if the connection breaks, of the rest it is."""
+        data = self.out[0] if len(self.out) == 1 else b"".join(self.out)
+        piece = data if len(data) <= SEAL_SIZE else data[:SEAL_SIZE]
+        if self.tls is not None:
+            try:
+                piece = piece[: self.tls.seal(piece)]
+            except ssl.SSLError as error:
+                self.reason = str(error.strerror or error)
+                self.transport.abort()
+                return
+        self.out = [data[len(piece) :]] if len(piece) < len(data) else []
+        self.transport.write(piece if self.tls is None else self.tls.sealed())
+        if self.transport.is_closing():  # it broke, and the piece has not left
+            self.out.insert(0, piece)
+
+    def say_end(self) -> None:
+        """Nothing more will be written, and all that was has left: says so (close_notify, FIN)."""
+        if self.shut or self.transport.is_closing():
+            return
+        self.shut = True
+        if self.tls is not None:
+            self.tls.end()
+            self.transport.write(self.tls.sealed())
+        else:
+            self.transport.write_eof()
+
+    def pause(self) -> None:
+        """Reads no more for now."""
+        if not self.paused and not self.transport.is_closing():
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads on."""
+        if self.paused and not self.transport.is_closing():
+            self.paused = False
+            self.transport.resume_reading()
+
+    def end(self) -> None:
+        """Writes what is left, as far as that needs no waiting, and closes."""
+        self.over = True
+        transport = self.transport
+        if not self.blocked and not transport.is_closing():
+            data = b"".join(self.out)
+            if self.tls is not None and not self.shut:
+                with suppress(ssl.SSLError):
+                    self.tls.seal(data)
+                self.tls.end()
+                data = self.tls.sealed()
+            if data and not self.shut:
+                transport.write(data)
+        self.out = []
+        if transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            transport.close()
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # what it is like; uvloop's is no subclass
+        self.made = True
+        self.transport.set_write_buffer_limits(0)  # so that all that waits there is what the kernel has refused
+        self.owner.enter(self)
+        if self.tls is not None and not self.over:
+            self.take(self.tls)  # what came with the end of the handshake
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.owner.view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.over:
+            return
+        if self.tls is None:
+            self.owner.received(self, bytes(self.owner.view[:nbytes]))
+        else:
+            self.tls.feed(self.owner.view[:nbytes])
+            self.take(self.tls)
+
+    def take(self, tls: TLSPipe) -> None:
+        """All the plaintext that has come, and perhaps the end."""
+        data = tls.open()
+        if (sealed := tls.sealed()) and not self.transport.is_closing():  # key updates and such
+            self.transport.write(sealed)
+        if data:
+            self.owner.received(self, data)
+        if tls.ended and not self.over:
+            self.owner.lost(self, tls.clean, tls.reason)
+
+    def eof_received(self) -> bool:
+        if not self.over:
+            self.finish(True)
+        return False
+
+    def finish(self, clean: bool) -> None:
+        """Nothing more can be read."""
+        if self.tls is not None:
+            self.tls.feed(b"")
+            self.take(self.tls)
+        else:
+            self.owner.lost(self, clean, self.reason)
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        if not self.over:
+            self.owner.flushed(self)
+            self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.over:
+            # A broken pipe says that the peer's end had come before, and so may have its response.
+            broken = None if isinstance(exc, BrokenPipeError) else exc or OSError(0, "its transport was closed")
+            self.drain()
+            if broken is not None and not self.over:
+                self.owner.lost(self, False, self.reason or getattr(broken, "strerror", None) or str(broken))
+            elif not self.over:
+                self.finish(True)
+        self.owner.gone(self)
+
+    def drain(self) -> None:
+        """What had come before it broke: the transport gives that up, and has not closed the socket yet."""
+        try:
+            while not self.over and (size := self.sock.recv_into(self.owner.view)):
+                self.buffer_updated(size)
+        except OSError:
+            pass
+
+
+class Stage(Protocol):
+    """A handshake that knows no socket: bytes in and out, until it is done. TLSPipe is one."""
+
+    def handshake(self) -> bool:
+        """Goes on as far as it can; True when it is done."""
+
+    def sealed(self) -> bytes:
+        """What has to go out."""
+
+    def feed(self, data: bytes) -> None:
+        """What came; nothing for the end."""
+
+
+async def pass_stage(loop: asyncio.AbstractEventLoop, sock: socket.socket, stage: Stage) -> None:
+    """Runs a handshake on a connected socket. Raises what it raises, after its last words, and OSError."""
+    done = False
+    while not done:
+        try:
+            done = stage.handshake()
+        except BaseException:
+            say(sock, stage.sealed())
+            raise
+        if sealed := stage.sealed():
+            await loop.sock_sendall(sock, sealed)
+        if not done:
+            stage.feed(await loop.sock_recv(sock, HANDSHAKE_SIZE))
+
+
+async def open_link(owner: Owner, dial: Dial, route: Route) -> None:
+    """Makes a connection, and gives it to its owner. Raises ConnectError."""
+    loop, origin = owner.loop, dial.key.origin
+    if route.uds is not None:
+        sock = open_unix(route.uds, time.monotonic() + LONGEST)  # which does not wait
+        sock.setblocking(False)
+        owner.sockets.add(sock)
+    else:
+        addresses = await look_up(loop, origin.host, origin.port, route.resolver)
+        sock = await open_tcp(owner, Race(origin.host, origin.port, addresses), route.local_address)
+    try:
+        tls, protocol = None, dial.protocols[-1]
+        if origin.scheme == "https":
+            tls = await start_tls(loop, sock, route, origin, dial.protocols)
+            protocol = tls.object.selected_alpn_protocol() or "http/1.1"
+            if protocol not in dial.protocols:
+                what = f"the server speaks {protocol} where {' or '.join(dial.protocols)} was asked for"
+                raise ConnectError(what, unprocessed=True)
+    except BaseException:
+        discard(owner, sock)
+        raise
+    await hand_over(owner, Link(owner, dial, sock, tls, protocol))
+
+
+async def hand_over(owner: Owner, link: Link) -> None:
+    """A transport takes the socket over, and closes it; where there will be none, nobody does."""
+    try:
+        if link.sock.family in INTERNET:
+            await owner.loop.create_connection(lambda: link, sock=link.sock)
+        else:
+            await owner.loop.create_unix_connection(lambda: link, sock=link.sock)
+    except BaseException:
+        if not link.made:
+            discard(owner, link.sock)
+        raise
+
+
+def discard(owner: Owner, sock: socket.socket) -> None:
+    """The socket is not wanted any more."""
+    owner.sockets.discard(sock)
+    sock.close()
+
+
+async def look_up(loop: asyncio.AbstractEventLoop, host: str, port: int, resolver: Resolver) -> Sequence[Address]:
+    """The host's addresses. Raises ConnectError where there are none."""
+    waiter: asyncio.Future[Answer] = loop.create_future()
+
+    def tell(answer: Answer) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, waiter, answer)
+
+    begin_lookup(host, port, resolver, tell)
+    return found(host, await waiter)
+
+
+def settle(waiter: asyncio.Future[Answer], answer: Answer) -> None:
+    """The answer to who waits for it, if somebody still does."""
+    if not waiter.done():
+        waiter.set_result(answer)
+
+
+async def open_tcp(owner: Owner, race: Race, local_address: str | None) -> socket.socket:
+    """A socket connected to the address that answers first (RFC 8305), the others closed. Raises ConnectError."""
+    attempts: dict[asyncio.Task[socket.socket], Address] = {}
+    try:
+        while True:
+            now = time.monotonic()
+            while (address := race.begin(now)) is not None:
+                attempts[owner.spawn(attempt(owner, address, local_address))] = address
+            race.check()
+            until = race.next_timeout()
+            timeout = None if until == INFINITY else max(0.0, until - now)
+            done, _ = await asyncio.wait(attempts, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    sock = task.result()
+                    del attempts[task]
+                    return sock
+                if not isinstance(error, OSError):
+                    raise error
+                race.lose(attempts.pop(task), error)
+    finally:
+        for task in attempts:
+            task.cancel()
+            task.add_done_callback(lambda task: undo(owner, task))
+
+
+async def attempt(owner: Owner, address: Address, local_address: str | None) -> socket.socket:
+    """One address of a race."""
+    family, kind, protocol, _, place = address
+    sock = socket.socket(family, kind, protocol)
+    owner.sockets.add(sock)
+    try:
+        sock.setblocking(False)
+        if local_address is not None:
+            sock.bind((local_address, 0))
+        await owner.loop.sock_connect(sock, place)
+        set_options(sock)
+    except BaseException:
+        discard(owner, sock)
+        raise
+    return sock
+
+
+def undo(owner: Owner, task: "asyncio.Task[socket.socket]") -> None:
+    """An attempt that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        discard(owner, task.result())
+
+
+async def start_tls(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, route: Route, origin: Origin, protocols: Sequence[str]
+) -> TLSPipe:
+    """TLS on a connected socket, its handshake done. Raises ConnectError."""
+    name = route.server_hostname or origin.host
+    try:
+        tls = route.start_tls(origin, protocols)
+    except ValueError as error:
+        raise ConnectError(f"{name!r} is no name for a certificate: {error}", unprocessed=True) from error
+    except OSError as error:
+        raise ConnectError(f"no TLS with {name}: {error}", unprocessed=True) from error
+    try:
+        await pass_stage(loop, sock, tls)
+    except ssl.SSLError as error:
+        raise ConnectError(f"no TLS with {name}: {error.strerror or error}", unprocessed=True) from error
+    except OSError as error:
+        what = error.strerror or error
+        raise ConnectError(f"the connection broke in the TLS handshake: {what}", unprocessed=True) from error
+    return tls
+
+
+def to_failure(error: BaseException) -> Failure:
+    """What a dial has failed of."""
+    words = str(error) if isinstance(error, ConnectError) else f"{type(error).__name__}: {error}"
+    return Failure("ConnectError", -1, words, 0, True)
