@@ -341,24 +341,22 @@ def test_a_system_that_has_select_alone(http1: bool) -> None:
         at_rest(pool)
 
 
-@pytest.mark.parametrize("http1", PROTOCOLS)
-def test_D14_waiting_costs_no_processor(http1: bool) -> None:
-    """Half a second of it in three threads, and content that the peer does not take waits too."""
-    with (
-        ScriptedPeer([answer(), stop_reading()]) as peer,
-        ScriptedPeer([answer(), delay(0.5, answer())]) as other,
-        calamint.Pool(http1=http1) as pool,
-    ):
-        assert (fetch(pool, peer.url), fetch(pool, other.url)) == (b"ok", b"ok")
-        with pool.request("POST", peer.url, content=bytes(20_000_000)) as stuck:
-
-            def run(number: int) -> None:
-                assert fetch(pool, other.url) == b"ok"
-
-            before = time.process_time()
-            in_threads(3, run)
-            assert time.process_time() - before < 0.25
-            assert not stuck.is_over
+def test_D14_waiting_costs_no_processor() -> None:
+    """Half a second of it in three threads of each protocol, while content that the peer does not take waits too."""
+    with ExitStack() as stack:
+        urls: list[tuple[calamint.Pool, str]] = []
+        stuck: list[calamint.Call] = []
+        for http1 in (True, False):
+            peer = stack.enter_context(ScriptedPeer([answer(), stop_reading()]))
+            other = stack.enter_context(ScriptedPeer([answer(), delay(0.5, answer())]))
+            pool = stack.enter_context(calamint.Pool(http1=http1))
+            assert (fetch(pool, peer.url), fetch(pool, other.url)) == (b"ok", b"ok")
+            stuck.append(stack.enter_context(pool.request("POST", peer.url, content=bytes(20_000_000))))
+            urls.append((pool, other.url))
+        before = time.process_time()
+        in_threads(6, lambda number: fetch(*urls[number % 2]))
+        assert time.process_time() - before < 0.25
+        assert [call.is_over for call in stuck] == [False, False]
 
 
 def test_B9_unread_responses_stop_nobody() -> None:
@@ -462,13 +460,12 @@ def test_D15_a_request_looks_at_one_idle_connection() -> None:
     """What a request does does not grow with the number of idle connections."""
     limits = calamint.Limits(max_connections=150, max_keepalive_connections=150)
     with ScriptedPeer() as peer, calamint.Pool(limits=limits) as pool:
-        counts = [count_calls(pool, peer.url)]
+        before = min([count_calls(pool, peer.url) for _ in range(5)])  # in one of them something may be due
         with ExitStack() as stack:
             calls = [stack.enter_context(pool.request("GET", peer.url)) for _ in range(150)]
             assert [call.response().status for call in calls] == [200] * 150
         assert pool.stats().idle == 150
-        counts.append(count_calls(pool, peer.url))
-        assert counts[1] <= counts[0]
+        assert min([count_calls(pool, peer.url) for _ in range(5)]) <= before
 
 
 def count_calls(pool: calamint.Pool, url: str) -> int:
@@ -619,7 +616,7 @@ def test_close_fails_what_runs_and_what_waits() -> None:
 @pytest.mark.parametrize("http1", PROTOCOLS)
 def test_close_with_grace_lets_what_runs_end(http1: bool) -> None:
     """Read by who closes, or by who waits for it; what takes longer is reset."""
-    with ScriptedPeer([answer(), answer(), delay(0.05, answer(content=b"late")), forget()]) as peer:
+    with ScriptedPeer([answer(), answer(), delay(0.02, answer(content=b"late")), forget()]) as peer:
         pool = calamint.Pool(http1=http1)
         both = [pool.request("GET", peer.url) for _ in range(2)]
         assert [call.response().content for call in both] == [b"ok", b"ok"]
@@ -627,8 +624,8 @@ def test_close_with_grace_lets_what_runs_end(http1: bool) -> None:
         peer.wait_for(lambda report: len(report.requests) == 3)
         stuck = pool.request("GET", peer.url)
         began = time.monotonic()
-        pool.close(0.3)
-        assert 0.25 < time.monotonic() - began < 1.0
+        pool.close(0.15)
+        assert 0.14 < time.monotonic() - began < 1.0
         assert call.response().content == b"late"
         with pytest.raises(calamint.StreamClosed):
             stuck.response()
