@@ -142,22 +142,75 @@ def test_content_given_while_it_waits_for_a_connection() -> None:
             opener.join()
 
 
+def test_a_sender_who_follows_is_told_that_its_content_has_left() -> None:
+    """When its request gets a connection, although nothing has come for it."""
+    go = threading.Event()
+
+    def resolver(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        assert go.wait(LIMIT)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+    with ScriptedPeer([forget()]) as peer, calamint.Pool(http1=False, resolver=resolver) as pool:
+        leading = pool.request("GET", peer.url)
+        call = pool.request("POST", f"http://somewhere.test:{peer.port}", end=False)
+
+        def run(number: int) -> None:
+            if number == 0:
+                with pytest.raises(calamint.StreamClosed):
+                    leading.response()
+                return
+            wait_until(lambda: pool._hub.asleep)
+            if number == 1:
+                assert call.send_data(b"content")
+                leading.cancel()
+            else:
+                wait_until(lambda: pool._hub.followers)
+                go.set()
+
+        in_threads(3, run)
+        call.cancel()
+
+
 def test_a_sender_does_not_wait_for_who_does_not_read() -> None:
     """An answer that nobody takes keeps the peer from reading more: the call returns, so that it can be taken."""
+    size = 16_000_000
 
     def handle(sock: socket.socket) -> None:
         read_head(sock)
-        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + bytes(100_000))
-        no_answer(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + bytes(size))
+        with suppress(OSError):
+            no_answer(sock)
 
-    settings = calamint.Settings(stream_window=65_535, output_budget=1)
+    settings = calamint.Settings(stream_window=65_535)
     with (
-        ThreadServer(handle, buffer=4096) as server,
+        ThreadServer(handle) as server,
         calamint.Pool(settings=settings) as pool,
         pool.request("POST", server.url, end=False) as call,
     ):
-        assert call.send_data(bytes(8_000_000))
-        assert call.response().status == 200
+        assert call.send_data(bytes(size))
+        assert len(call.response().content) == size
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_upload_of_which_the_kernel_takes_a_part_at_a_time(whole: bool) -> None:
+    """The rest is written as the socket becomes writable, with nothing to read all the while."""
+    size = 16_000_000
+
+    def handle(sock: socket.socket) -> None:
+        head, _, content = read_head(sock).partition(b"\r\n\r\n")
+        assert b"content-length: %d" % size in head.lower()
+        left = size - len(content)
+        while left:
+            left -= len(sock.recv(1_000_000))
+        sock.sendall(HELLO)
+        no_answer(sock)
+
+    with ThreadServer(handle) as server, calamint.Pool() as pool:
+        headers = {"content-length": str(size)}
+        with pool.request("POST", server.url, headers, bytes(size) if whole else None, end=whole) as call:
+            if not whole:
+                assert call.send_data(bytes(size), end=True)
+            assert call.response().content == b"hello"
 
 
 @pytest.mark.parametrize("http1", PROTOCOLS)
@@ -311,6 +364,28 @@ def test_the_leader_is_woken_for_what_is_due_earlier() -> None:
         call.cancel()
         leader.join(LIMIT)
         assert not leader.is_alive()
+
+
+@pytest.mark.parametrize("http1", PROTOCOLS)
+def test_between_calls_nothing_happens_and_a_request_makes_up_for_it(http1: bool) -> None:
+    """What is due is done then, and what has come by then is read first: an answer that was there in time is no failure."""
+
+    def script(request: Request) -> Action:
+        return forget() if request.target == "/stuck" else answer()
+
+    with ScriptedPeer(script) as peer, calamint.Pool(http1=http1) as pool, ExitStack() as stack:
+        both = [stack.enter_context(pool.request("GET", peer.url)) for _ in range(2)]
+        assert [call.response().status for call in both] == [200, 200]
+        answered = stack.enter_context(pool.request("GET", peer.url, clocks=calamint.Clocks(head=0.02)))
+        stuck = stack.enter_context(pool.request("GET", f"{peer.url}/stuck", clocks=calamint.Clocks(head=0.02)))
+        peer.wait_for(lambda report: len(report.requests) == 4)
+        threading.Event().wait(0.05)
+        assert not answered.is_over and not stuck.is_over
+        stack.enter_context(pool.request("GET", f"{peer.url}/stuck"))
+        assert answered.is_over and stuck.is_over
+        assert answered.response().content == b"ok"
+        with pytest.raises(calamint.ReadTimeout):
+            stuck.response()
 
 
 @pytest.mark.parametrize("http1", PROTOCOLS)
