@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-NAMES = ("http1", "http2", "hpack", "url")
+NAMES = ("http1", "http2", "hpack", "url", "codings", "environment")
 HERE = Path(__file__).parent
 FOUND = HERE.parent / "build" / "fuzz"
 MAX_SIZE = 2048  # bytes of an input
@@ -26,7 +26,7 @@ def start(target: str, options: list[str]) -> None:
     """Hands over to libFuzzer."""
     import atheris  # from the dependency group `fuzz`; needs no other part of the project
 
-    with atheris.instrument_imports(include=["calamint.core"]):
+    with atheris.instrument_imports(include=["calamint.core", "calamint.net", "calamint.client"]):
         from fuzz.targets import TARGETS
     again = f"{sys.executable} -m fuzz {target} --libfuzzer"  # how it starts itself to merge
     atheris.Setup([again, *options], TARGETS[target])
@@ -58,7 +58,7 @@ def minimise(target: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description="Fuzz a part of the core.")
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description="Fuzz a part of calamint.")
     parser.add_argument("target", choices=NAMES)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long (default: %(default)s)")
     parser.add_argument("--runs", type=int, help="how many inputs, instead of how long")

@@ -1,12 +1,21 @@
-"""The targets: each takes bytes and raises where the core does what it must not do."""
+"""The targets: each takes bytes and raises where calamint does what it must not do."""
 
+import gzip
+import sys
+import zlib
 from collections.abc import Callable
+from importlib import import_module
 from typing import Final
 
+import brotli
+
 from calamint import core
+from calamint.client.codings import CodingLimits, Decoder, decoder_for
 from calamint.core import hpack
-from calamint.core.errors import ConnectionFault, InvalidURL, UnsupportedProtocol
-from calamint.core.url import parse_url
+from calamint.core.errors import ConnectionFault, DecodingError, InvalidURL, UnsupportedProtocol
+from calamint.core.url import Origin, parse_url
+from calamint.net.environment import Bypass, ProxyMap, proxies_from_environment
+from calamint.net.proxy import Proxy
 from fuzz.world import Source, World
 from tests.core import http2_peer as wire
 
@@ -266,9 +275,107 @@ def try_url(text: str) -> None:
     assert out == f"GET {target} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode("ascii")
 
 
+# Content codings
+
+ZSTD: Final = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+CODING_FIELDS: Final = ("gzip", "deflate", "br", "zstd", "gzip, gzip", "zstd, br", "br, zstd", "deflate, gzip", "")
+CODING_LIMITS: Final = (
+    CodingLimits(step=1, ratio=2),
+    CodingLimits(step=100, total=1000),
+    CodingLimits(step=5000, ratio=1),
+    CodingLimits(),
+)
+ENCODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": ZSTD.compress,
+}
+
+
+def fuzz_codings(data: bytes) -> None:
+    """Content that was coded and then broken, in any pieces."""
+    source = Source(data)
+    field, limits, size = source.pick(CODING_FIELDS), source.pick(CODING_LIMITS), 1 + source.byte()
+    parts: list[bytes] = []
+    while source.more():
+        part, what = source.take(source.byte()), source.byte()
+        part *= 1 + (what >> 3) ** 2 if what & 4 else 1
+        names = [] if what & 3 == 3 else field.split(", ")
+        for name in [name for name in names if name]:
+            part = ENCODERS[name](part)
+        if what & 3 == 2:
+            part = part[: source.byte()]
+        parts.append(part)
+    coded = b"".join(parts)
+    whole, refusal = decode_pieces(decoder_for(field, limits), [coded])
+    pieces, again = decode_pieces(
+        decoder_for(field, limits), [coded[place : place + size] for place in range(0, len(coded), size)]
+    )
+    assert bool(refusal) == bool(again), "the split of the content changes the verdict"
+    assert whole.startswith(pieces) or pieces.startswith(whole)
+    assert refusal or whole == pieces
+    assert len(refusal) < 300
+    assert limits.total is None or len(whole) <= limits.total
+    assert limits.ratio is None or not field or len(whole) <= limits.ratio * (len(coded) + 16_384)
+    assert field or coded.startswith(whole)
+
+
+def decode_pieces(decoder: Decoder, pieces: list[bytes]) -> tuple[bytes, str]:
+    """What comes of it, and why it is refused, if it is."""
+    parts: list[bytes] = []
+    try:
+        for piece in pieces:
+            decoder.feed(piece)
+            while part := decoder.take():
+                assert len(part) <= decoder.limits.step
+                parts.append(part)
+        decoder.end()
+    except DecodingError as error:
+        return b"".join(parts), str(error)
+    return b"".join(parts), ""
+
+
+# The environment
+
+VARIABLES: Final = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "NO_PROXY", "no_proxy")
+VISITED: Final = (
+    "http://a.test",
+    "https://x.a.test:8443/",
+    "http://192.0.2.1",
+    "https://[2001:db8::1]",
+    "http://localhost",
+)
+
+
+def fuzz_environment(data: bytes) -> None:
+    """Any text in any variable; a proxy that is taken says the same when it is written again."""
+    text = data.decode("utf-8", "surrogateescape")
+    parts = text.split("\n")
+    environ = dict(zip(VARIABLES, parts, strict=False))
+    environ["all_proxy"] = f"http://user:pa55word@{parts[0]}"
+    secret = "\0" if "pa55word" in text.lower() else "pa55word"  # it may be a host, and then it is shown
+    try:
+        chooser = proxies_from_environment(environ)
+    except InvalidURL as error:
+        assert secret not in str(error), "a password in a message"
+        assert any([str(error).startswith(f"{name} in the environment: ") for name in environ])
+        chooser = ProxyMap({scheme: Proxy("http://proxy.test") for scheme in ("http", "https")}, text)
+    for scheme, proxy in chooser.proxies.items():
+        assert scheme in ("http", "https") and secret not in repr(proxy) + proxy.key + proxy.url
+        again = Proxy(proxy.url, auth=proxy.auth)
+        assert again == proxy and again.fields == proxy.fields
+    for url in VISITED:
+        assert chooser.choose(url) in (None, *chooser.proxies.values())
+    for entry in (text, *parts):
+        assert Bypass(f"{entry},a.test").covers(Origin("http", "x.a.test", 80))
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "http1": fuzz_http1,
     "http2": fuzz_http2,
     "hpack": fuzz_hpack,
     "url": fuzz_url,
+    "codings": fuzz_codings,
+    "environment": fuzz_environment,
 }

@@ -89,6 +89,8 @@ SIDEWAYS: Final = {
     ("calamint.core.http2", "calamint.core.http2_send"),
     ("calamint.core.http2", "calamint.core.http2_receive"),
     ("calamint.core.http2", "calamint.core.http2_state"),
+    ("calamint.core.tunnel", "calamint.core.http1"),
+    ("calamint.core.tunnel", "calamint.core.http1_state"),
     ("calamint.core.explain", "calamint.core.verbs"),
     ("calamint.core.pool", "calamint.core.pool_state"),
     ("calamint.core.pool", "calamint.core.pool_view"),

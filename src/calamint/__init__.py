@@ -33,10 +33,16 @@ if TYPE_CHECKING:
         WriteTimeout,
     )
     from calamint.core.exchange import Clocks, Settings
+<<<<<<< HEAD
     from calamint.net.aio import Call as AsyncCall
     from calamint.net.aio import Pool as AsyncPool
+=======
+    from calamint.core.pool_state import Limits
+>>>>>>> main
     from calamint.net.response import Response
     from calamint.net.sync import Connection, connect
+    from calamint.net.threads import Call, Pool
+    from calamint.net.trace import Tracer
 
 HOMES = {
     "calamint.core.errors": (
@@ -45,9 +51,15 @@ HOMES = {
         "StreamError StreamReset TimeoutException TransportError UnsupportedProtocol WriteError WriteTimeout"
     ),
     "calamint.core.exchange": "Clocks Settings",
+<<<<<<< HEAD
     "calamint.net.aio": "AsyncCall AsyncPool",
+=======
+    "calamint.core.pool_state": "Limits",
+>>>>>>> main
     "calamint.net.response": "Response",
     "calamint.net.sync": "Connection connect",
+    "calamint.net.threads": "Call Pool",
+    "calamint.net.trace": "Tracer",
 }
 
 ALIASES = {"AsyncCall": "Call", "AsyncPool": "Pool"}  # what some are called at home
@@ -57,6 +69,7 @@ __all__ = [
     "AsyncPool",
     "AtCapacity",
     "CalamintError",
+    "Call",
     "Clocks",
     "CloseError",
     "ConnectError",
@@ -65,8 +78,10 @@ __all__ = [
     "ConnectionTerminated",
     "DeadlineExceeded",
     "InvalidURL",
+    "Limits",
     "LocalProtocolError",
     "NetworkError",
+    "Pool",
     "PoolTimeout",
     "ProxyError",
     "ReadError",
@@ -78,6 +93,7 @@ __all__ = [
     "StreamError",
     "StreamReset",
     "TimeoutException",
+    "Tracer",
     "TransportError",
     "UnsupportedProtocol",
     "WriteError",

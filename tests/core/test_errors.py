@@ -31,6 +31,11 @@ TREE: Final[dict[type[Exception], type[Exception]]] = {
     errors.UnsupportedProtocol: errors.CalamintError,
     errors.StreamError: errors.CalamintError,
     errors.StreamClosed: errors.StreamError,
+    errors.StreamConsumed: errors.StreamError,
+    errors.ResponseNotRead: errors.StreamError,
+    errors.TooManyRedirects: errors.CalamintError,
+    errors.DecodingError: errors.CalamintError,
+    errors.HTTPStatusError: errors.CalamintError,
     errors.TransportError: errors.CalamintError,
     errors.TimeoutException: errors.TransportError,
     errors.ConnectTimeout: errors.TimeoutException,
@@ -49,7 +54,7 @@ TREE: Final[dict[type[Exception], type[Exception]]] = {
     errors.ProxyError: errors.TransportError,
 }
 TRANSPORT: Final = [kind for kind in TREE if issubclass(kind, TransportError)]
-SIMPLE: Final = [kind for kind in TREE if not issubclass(kind, TransportError)]
+SIMPLE: Final = [kind for kind in TREE if not issubclass(kind, TransportError | errors.HTTPStatusError)]
 
 
 def test_codes_have_the_numbers_and_names_of_the_rfc() -> None:
@@ -98,6 +103,14 @@ def test_simple_exceptions_carry_a_message_and_pickle(kind: type[Exception]) -> 
     assert str(again) == str(error) == "what was seen, what was allowed"
 
 
+def test_a_status_error_has_its_request_and_response_also_when_pickled() -> None:
+    error = errors.HTTPStatusError("404 Not Found", request=("a", "request"), response=("a", "response"))
+    for again in (error, pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is errors.HTTPStatusError
+        assert str(again) == again.message == "404 Not Found"
+        assert (again.request, again.response) == (("a", "request"), ("a", "response"))
+
+
 @pytest.mark.parametrize("kind", TRANSPORT)
 def test_transport_errors_keep_what_they_know_when_pickled(kind: type[TransportError]) -> None:
     error = kind("gone", True, 7, errors.CANCEL)
@@ -126,6 +139,21 @@ def test_a_failure_becomes_the_exception_that_it_names(name: str) -> None:
     assert isinstance(error, TransportError)
     assert str(error) == "refused"
     assert (error.code, error.ref, error.unprocessed, error.last_stream_id) == (7, 9, True, 7)
+
+
+def test_a_proxys_answer_is_kept() -> None:
+    fields = ((b"proxy-authenticate", b"Basic"),)
+    error = to_exception(Failure("ProxyError", -1, "refused", 0, True, -1, "", 407, fields))
+    assert isinstance(error, errors.ProxyError)
+    error.attempts = 2
+    for again in (error, pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert (again.status, again.fields, again.unprocessed, again.attempts) == (407, fields, True, 2)
+
+
+def test_a_proxy_that_did_not_answer_has_no_status() -> None:
+    for error in (errors.ProxyError("gone"), to_exception(Failure("ProxyError", -1, "gone"))):
+        assert isinstance(error, errors.ProxyError)
+        assert (error.status, error.fields) == (None, ())
 
 
 def test_no_code_and_no_request_become_none() -> None:

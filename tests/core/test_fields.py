@@ -81,6 +81,23 @@ def test_target_is_a_path_or_an_asterisk_for_options() -> None:
         assert repr(target) in str(caught.value)
 
 
+def test_target_is_an_http_url_where_that_is_asked_for() -> None:
+    """RFC 9112 §3.2.2: "the absolute-form", which has a path, but for OPTIONS of a server as a whole (§3.2.4)."""
+    good = [("GET", "http://a.test/"), ("PUT", "http://[::1]:8080/x?y"), ("OPTIONS", "http://a.test:80"), ("GET", "/")]
+    bad = [
+        ("GET", target) for target in ("http://a.test", "http://a.test?x", "http://u:p@a.test/", "http:///", "a.test/")
+    ]
+    bad += [("GET", "https://a.test/"), ("GET", "http://a.test:123456/"), ("options", "http://a.test"), ("GET", "*")]
+    for method, target in good:
+        check_target(method, target, True)
+    for method, target in bad:
+        with pytest.raises(LocalProtocolError, match="must be a path"):
+            check_target(method, target, True)
+    for target in ("http://a.test/ x", "http://a.test/#", "http://a.test/\r\nX: y"):
+        with pytest.raises(LocalProtocolError, match="must be printable ASCII"):
+            check_target("GET", target, True)
+
+
 @pytest.mark.rfc("9110-5.1-1", "9110-5.6.2-1", "9113-8.2.1-6")
 def test_field_name_is_a_token() -> None:
     """RFC 9110 §5.1: "field-name = token"."""

@@ -203,10 +203,12 @@ def broken(events: list[Event], kind: str = "RemoteProtocolError", unprocessed: 
     assert isinstance(ended, ConnectionClosed)
     message = failed.failure.message
     lost = kind == "ReadError" and unprocessed
-    assert failed.failure == Failure("WriteError" if lost else kind, -1, message, failed.ref, unprocessed)
+    clock = failed.failure.clock
+    assert (f"({clock}=" in message) if kind.endswith("Timeout") or kind == "DeadlineExceeded" else not clock
+    assert failed.failure == Failure("WriteError" if lost else kind, -1, message, failed.ref, unprocessed, clock=clock)
     assert message.endswith("; the request had not left") == lost
     message = message.removesuffix("; the request had not left")
-    assert ended.failure == Failure(kind, -1, message)
+    assert ended.failure == Failure(kind, -1, message, clock=clock)
     return message
 
 
@@ -1242,6 +1244,22 @@ def test_the_clock_of_a_request_begins_with_its_turn() -> None:
     late, _, _ = http1.request(late, "GET", "/", (), None, 100.0, deadline=110.0)
     _, _, events = http1.handle_timeout(late, 110.0)
     assert isinstance(events[1], RequestFailed) and events[1].failure.kind == "DeadlineExceeded"
+
+
+def test_while_our_reader_holds_the_peer_up_the_write_clock_does_not_run() -> None:
+    """Law 5: what is unread keeps the peer from going on, and then nobody blames it for what of ours does not move."""
+    conn, _ = http1.connect(ORIGIN, Settings(output_budget=1000), 100.0)
+    clocks = Clocks(None, None, 60.0, 600.0)
+    conn, _, ref = http1.request(conn, "POST", "/", (), bytes(70_000), 100.0, clocks=clocks)
+    conn, _, _ = http1.receive(conn, OK + b"Content-Length: 9\r\n\r\nhello", 101.0)
+    conn, _, events = http1.handle_timeout(conn, 200.0)
+    assert events == []
+    conn, _, _ = http1.consume(conn, ref, 5, 201.0)
+    assert http1.next_timeout(conn) <= 261.0
+    conn, _, events = http1.handle_timeout(conn, 260.9)
+    assert events == []
+    conn, _, events = http1.handle_timeout(conn, 261.0)
+    assert isinstance(events[0], RequestFailed) and events[0].failure.clock == "write"
 
 
 def test_content_that_crawls_over_http1() -> None:

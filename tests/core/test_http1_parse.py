@@ -497,6 +497,22 @@ def test_host_comes_first_and_once() -> None:
         encode_request("GET", "/", b"a\r\nb: c", (), -1, True)
 
 
+@pytest.mark.rfc("9112-3.2.2-1", "9112-3.2.2-2", "9112-3.2-3")
+def test_the_absolute_form_names_the_host() -> None:
+    """RFC 9112 §3.2.2: what a proxy is sent. Host is the target's authority, whatever the connection's origin is."""
+    head = b"GET http://a.test:81/b?c HTTP/1.1\r\n"
+    assert sent(target="http://a.test:81/b?c")[0] == head + b"Host: a.test:81\r\n\r\n"
+    fields = ((b"x", b"y"), (b"hOST", b"a.test:81"))
+    assert sent(fields, target="http://a.test:81/b?c")[0] == head + b"hOST: a.test:81\r\nx: y\r\n\r\n"
+    assert (
+        sent(method="OPTIONS", target="http://a.test")[0] == b"OPTIONS http://a.test HTTP/1.1\r\nHost: a.test\r\n\r\n"
+    )
+    with pytest.raises(LocalProtocolError, match="b'a.test' is not the target's, b'a.test:81'"):
+        sent(((b"Host", b"a.test"),), target="http://a.test:81/")
+    with pytest.raises(LocalProtocolError, match="must be a path"):
+        sent(target="http://a.test")
+
+
 @pytest.mark.rfc("9112-6.1-2", "9112-6.1-3", "9112-6.2-1")
 def test_a_callers_own_framing() -> None:
     assert sent(((b"content-length", b"5"),), 5) == (

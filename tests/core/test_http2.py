@@ -971,8 +971,8 @@ def expire(conn: HTTP2Connection, due: float) -> Failure:
 @pytest.mark.parametrize("name", CLOCK_STORIES)
 def test_a_clock_ends_its_request_at_its_very_moment(name: str) -> None:
     """DESIGN §6: the clocks of a request; fault A16: a peer that forgot the stream; F5: siblings are untouched."""
-    _, story, due, kind, message = CLOCK_STORIES[name]
-    assert expire(story(CLOCKS, INFINITY), due) == Failure(kind, -1, message, 1)
+    clock, story, due, kind, message = CLOCK_STORIES[name]
+    assert expire(story(CLOCKS, INFINITY), due) == Failure(kind, -1, message, 1, clock=clock)
 
 
 @pytest.mark.parametrize("name", CLOCK_STORIES)
@@ -989,7 +989,7 @@ def test_only_the_clock_that_is_meant_runs(name: str) -> None:
     clock, story, due, kind, message = CLOCK_STORIES[name]
     limits = {"head": 60.0, "idle": 60.0, "write": 60.0, "reader": 600.0}
     only = Clocks(*[limits[each] if each == clock else None for each in Clocks.__match_args__])
-    assert expire(story(only, INFINITY), due) == Failure(kind, -1, message, 1)
+    assert expire(story(only, INFINITY), due) == Failure(kind, -1, message, 1, clock=clock)
     others = Clocks(*[None if clock == each else 1e9 for each in Clocks.__match_args__])
     conn, _, events = http2.handle_timeout(story(others, INFINITY), FAR)
     assert (events, live(conn)) == ([], [1, 3, 5])
@@ -1011,10 +1011,43 @@ def test_total_ends_it_whatever_runs(name: str) -> None:
 def test_what_is_said_of_the_peer_at_the_deadline() -> None:
     advice = "to bound silence instead of the whole, set the idle clock"
     message = f"PUT /: 4.00 s in all (total=4), the peer never answered; {advice}"
-    assert expire(asking(CLOCKS, 5.0), 5.0) == Failure("DeadlineExceeded", -1, message, 1)
+    assert expire(asking(CLOCKS, 5.0), 5.0) == Failure("DeadlineExceeded", -1, message, 1, clock="total")
     conn = at(asking(CLOCKS, 5.0), 4.5, wire.headers_frame(1, OK))
     message = f"PUT /: 4.00 s in all (total=4), the peer was last heard of 0.50 s ago; {advice}"
-    assert expire(conn, 5.0) == Failure("DeadlineExceeded", -1, message, 1)
+    assert expire(conn, 5.0) == Failure("DeadlineExceeded", -1, message, 1, clock="total")
+
+
+def read_all(conn: HTTP2Connection, now: float) -> HTTP2Connection:
+    return http2.consume(conn, 1, 1000, now)[0]
+
+
+def grow(conn: HTTP2Connection, now: float) -> HTTP2Connection:
+    return http2.grow_window(conn, 1, 2000, now)[0]
+
+
+def announce_more(conn: HTTP2Connection, now: float) -> HTTP2Connection:
+    return http2.put_settings(conn, Settings(stream_window=2000, keepalive=None), now)[0]
+
+
+@pytest.mark.parametrize("window", [1000, 70_000], ids=["the peer's window is shut", "the kernel takes nothing"])
+@pytest.mark.parametrize("resume", [read_all, grow, announce_more])
+def test_while_our_reader_holds_the_peer_up_the_write_clock_does_not_run(
+    resume: Callable[[HTTP2Connection, float], HTTP2Connection], window: int
+) -> None:
+    """DESIGN §3, law 5: "No limit blames the peer for time in which we were the one to move". Then it begins anew."""
+    mine = Settings(stream_window=1000, keepalive=None, output_budget=500)
+    conn, _ = start((wire.INITIAL_WINDOW_SIZE, window), settings=mine)
+    clocks = Clocks(None, None, 60.0, 600.0)
+    conn, _, _ = http2.request(conn, "PUT", "/", (), bytes(70_000), 0.0, clocks=clocks)
+    conn = at(conn, 1.0, wire.headers_frame(1, OK), wire.data_frame(1, bytes(1000)))
+    conn, _, events = http2.handle_timeout(conn, 100.0)
+    assert events == []
+    conn = resume(conn, 101.0)
+    assert http2.next_timeout(conn) <= 161.0
+    conn, _, events = http2.handle_timeout(conn, 160.9)
+    assert events == []
+    conn, _, events = http2.handle_timeout(conn, 161.0)
+    assert isinstance(events[0], RequestFailed) and events[0].failure.clock == "write"
 
 
 def test_a_deadline_that_has_passed_ends_it_at_once() -> None:
@@ -1113,7 +1146,7 @@ def test_a_clock_of_a_later_state_may_be_shorter() -> None:
     conn, _, _ = http2.handle_timeout(conn, 50.0)
     assert http2.next_timeout(conn) == 90.0
     conn = at(conn, 60.0, wire.headers_frame(1, OK))
-    assert expire(conn, 61.0) == Failure("ReadTimeout", -1, "PUT /: 1.00 s of silence (idle=1)", 1)
+    assert expire(conn, 61.0) == Failure("ReadTimeout", -1, "PUT /: 1.00 s of silence (idle=1)", 1, clock="idle")
 
 
 # snapshot

@@ -502,8 +502,8 @@ def test_a_peer_that_answers_no_ping_is_condemned_at_ten_seconds() -> None:
     message = "the peer is gone: no answer to a PING for 10.00 s (allowed are 10)"
     assert out == b""
     assert events == [
-        RequestFailed(3, Failure("ReadTimeout", -1, message, 3)),
-        ConnectionClosed(Failure("ReadTimeout", -1, message)),
+        RequestFailed(3, Failure("ReadTimeout", -1, message, 3, clock="ping")),
+        ConnectionClosed(Failure("ReadTimeout", -1, message, clock="ping")),
     ]
     assert slots(conn) == (0, [], [])
     assert (conn.status, http2.capacity(conn), http2.next_timeout(conn)) == (CLOSED, 0, INFINITY)

@@ -12,7 +12,7 @@ from calamint.core import pool as desk
 from calamint.core import pool_view, verbs
 from calamint.core.errors import Failure, LocalProtocolError
 from calamint.core.events import DataReceived, Event, RequestFailed, ResponseEnded, ResponseReceived
-from calamint.core.exchange import Settings
+from calamint.core.exchange import Clocks, Settings
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import Action, Deliver, Dial, Key, Limits, Pool, PoolSnapshot, Report, Shut
 from calamint.core.snapshot import Snapshot
@@ -36,7 +36,8 @@ def check_books(pool: Pool) -> None:
         assert {id for id, held in pool.held.items() if held.key == key} == set(site.held)
         assert {id for id, dial in pool.dials.items() if dial.key == key} == site.dials
         assert not (site.waiting and site.free), "somebody waits while a slot is free"
-        assert site.held or site.dials or site.waiting or site.only_http1
+        learnt = site.only_http1 or site.keepalive != pool.settings.keepalive
+        assert site.held or site.dials or site.waiting or learnt
     for id, held in pool.held.items():
         assert not verbs.is_closed(held.value)
         assert verbs.in_flight(held.value) == len(held.jobs)
@@ -357,6 +358,30 @@ def test_a_dial_that_fails_beside_a_connection_is_tried_again_a_second_later() -
     assert world.ended(second)
 
 
+def test_a_dial_that_takes_too_long_for_one_fails_none_that_allows_more() -> None:
+    """Theirs is another dial: no limit of one request ends another."""
+    world = World()
+    hasty, patient = world.submit(connect=1.0), world.submit(connect=5.0)
+    first = world.dials.pop(0)
+    world.pass_time(1.0)
+    assert (world.failure(hasty).kind, world.shut, patient in world.events) == ("ConnectTimeout", [first.id], False)
+    assert [(dial.since, dial.deadline) for dial in world.dials] == [(1.0, 6.0)]
+    world.pass_time(6.0)
+    assert world.failure(patient).clock == "connect" and not world.pool.sites
+
+
+def test_a_keepalive_that_was_too_eager_is_remembered() -> None:
+    """DESIGN §6: doubled per origin on ENHANCE_YOUR_CALM, also once nothing of the origin is left (fault D4)."""
+    world = World(settings=Settings(keepalive=30.0))
+    world.submit()
+    id = world.connect()
+    world.receive(id, wire.goaway(1, wire.ENHANCE_YOUR_CALM, b"too_many_pings"))
+    world.act(desk.closed(world.pool, id, 0.0))
+    world.submit()
+    again = world.connect()
+    assert world.pool.held[again].value.setup.settings.keepalive == 60.0
+
+
 def test_a_dial_that_takes_too_long() -> None:
     world = World()
     ticket = world.submit(connect=5.0)
@@ -366,6 +391,26 @@ def test_a_dial_that_takes_too_long() -> None:
     world.act(desk.connected(world.pool, 1, "h2", 6.0))
     assert world.shut == [1, 1]
     world.act(desk.dial_failed(world.pool, 1, Failure("ConnectError", -1, "late"), 6.0))
+
+
+def test_the_absolute_form_is_for_http_1_1_alone() -> None:
+    world = World()
+    _, actions = desk.submit(world.pool, PLAIN, "GET", "http://a.test/", (), None, 0.0)
+    assert any([isinstance(action, Dial) for action in actions])
+    with pytest.raises(LocalProtocolError, match="must be a path"):
+        desk.submit(world.pool, A, "GET", "http://a.test/", (), None, 0.0)
+
+
+def test_what_a_proxy_answered_reaches_all_that_waited_for_the_dial() -> None:
+    world = World()
+    tickets = [world.submit(), world.submit()]
+    fields = ((b"proxy-authenticate", b"Basic"),)
+    refusal = Failure("ProxyError", -1, "refused", 0, True, -1, "", 407, fields)
+    world.act(desk.dial_failed(world.pool, world.dials.pop(0).id, refusal, 0.0))
+    for ticket in tickets:
+        event = world.events[ticket][-1]
+        assert isinstance(event, RequestFailed)
+        assert (event.failure.kind, event.failure.status, event.failure.fields) == ("ProxyError", 407, fields)
 
 
 # Waiting
@@ -456,11 +501,12 @@ def test_our_end_of_a_tunnel_ends_our_side_of_the_transport() -> None:
     assert not desk.wants_shutdown(world.pool, 99)
 
 
-@pytest.mark.parametrize("limits", [{"queue": -1.0}, {"connect": -1.0}])
-def test_a_limit_that_is_no_time_leaves_nothing_behind(limits: dict[str, float]) -> None:
+def test_a_limit_that_is_no_time_leaves_nothing_behind() -> None:
     world = World()
-    with pytest.raises(ValueError, match="allowed are seconds from 0"):
-        world.submit(**limits)
+    with pytest.raises(ValueError, match="queue=-1.0: allowed are seconds from 0"):
+        world.submit(queue=-1.0)
+    with pytest.raises(ValueError, match="connect=-1.0: allowed are seconds from 0"):
+        world.submit(connect=-1.0)
     assert world.pool.sites == {}
 
 
@@ -758,3 +804,158 @@ def test_a_read_of_nothing_changes_nothing() -> None:
     world.receive(id, b"HTTP/1.1 103 Early\r\n\r\n")
     world.act(desk.closed(world.pool, id, 0.0, clean=True))
     assert [type(event).__name__ for event in world.events[ticket]] == ["InterimReceived", "RequestFailed"]
+
+
+@pytest.mark.parametrize("limits", [Limits(keepalive_expiry=0.4), Limits(keepalive_expiry=None, max_age=0.4)])
+def test_a_timer_that_is_on_time_finds_what_is_due(limits: Limits) -> None:
+    """Where a sum of floats is rounded up, `now - since` is less than what was added to `since`."""
+    world = World(limits)
+    world.pass_time(1001.0001)
+    assert world.now + 0.4 - world.now < 0.4
+    world.submit()
+    world.answer(world.connect())
+    world.pass_time(desk.next_timeout(world.pool))
+    assert world.shut == [1] and desk.next_timeout(world.pool) > world.now
+
+
+def test_the_end_of_the_grace_is_not_forgotten_when_something_else_is_due_before() -> None:
+    world = World()
+    short, long = world.submit(deadline=2.0), world.submit()
+    world.connect()
+    world.act(desk.close(world.pool, 0.0, grace=5.0))
+    world.pass_time(2.0)
+    assert (world.failure(short).kind, long in world.events) == ("DeadlineExceeded", False)
+    world.pass_time(desk.next_timeout(world.pool))
+    assert (world.now, world.failure(long).kind, world.pool.held) == (5.0, "StreamClosed", {})
+
+
+def test_the_next_try_comes_also_where_no_connection_is_left() -> None:
+    """A dial fails while another connection serves; that one ends before the next dial is due."""
+    world = World(announced=1)
+    world.submit(deadline=0.5)
+    ticket = world.submit()
+    first = world.connect()
+    world.fail()
+    world.act(desk.closed(world.pool, first, 0.25))
+    assert (world.dials, list(world.pool.waiting)) == ([], [ticket])
+    world.submit(B, deadline=0.5)
+    world.pass_time(0.5)  # another timer does not unset this one
+    del world.dials[:]
+    assert desk.next_timeout(world.pool) == 1.0
+    world.pass_time(1.0)
+    world.answer(world.connect())
+    assert world.ended(ticket)
+
+
+def test_a_connection_that_sends_another_away_expires_in_its_turn() -> None:
+    world = World(Limits(max_keepalive_connections=1))
+    world.submit(PLAIN)
+    world.answer(world.connect("http/1.1"))
+    world.submit(Key(PLAIN.origin, "another", PLAIN.protocols))
+    id = world.connect("http/1.1")
+    world.receive(id, b"HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=5\r\n\r\n")
+    assert (world.shut, list(world.pool.idle)) == ([1], [2])
+    world.pass_time(desk.next_timeout(world.pool))
+    assert (world.now, world.shut) == (5.0, [1, 2])
+
+
+def test_a_request_that_is_tried_again_has_waited_since_then() -> None:
+    world = World(Limits(max_per_origin=1), announced=1)
+    world.submit(queue=2.0)
+    id = world.connect()
+    world.now = 50.0
+    world.receive(id, world.peers[id].announce((wire.MAX_CONCURRENT_STREAMS, 0)) + wire.rst_stream(1, 7))
+    assert pool_view.stats(world.pool, 51.0).oldest_wait == 1.0
+    world.pass_time(52.0)
+    assert world.failure(1).message.startswith("GET /: 2.00 s in the queue for a slot (pool=2)")
+
+
+def test_what_is_flushed_arms_the_timer() -> None:
+    """The `head` clock begins when the end of the request leaves, and is shorter than the `write` clock before."""
+    world = World()
+    clocks = Clocks(head=1.0, idle=60.0, write=60.0)
+    arguments = (PLAIN, "POST", "/", (), bytes(300_000), 0.0)
+    world.act(desk.submit(world.pool, *arguments, clocks=clocks)[1])
+    id = world.connect("http/1.1")
+    world.pass_time(desk.next_timeout(world.pool))
+    world.pass_time(20.0)
+    world.act(desk.flushed(world.pool, id, 20.0, 1000))
+    world.act(desk.flushed(world.pool, id, 20.0))
+    assert desk.next_timeout(world.pool) == 21.0
+
+
+@pytest.mark.parametrize("queue", [-1.0, 1.0])
+def test_seconds_that_are_none_raise_and_change_nothing(queue: float) -> None:
+    world = World()
+    with pytest.raises(ValueError, match="queue=-1" if queue < 0 else "connect=-1"):
+        world.submit(queue=queue, connect=-1.0)
+    assert (world.pool.sites, world.pool.jobs) == ({}, {})
+
+
+def test_those_that_are_tried_again_keep_their_order() -> None:
+    world = World(Limits(max_per_origin=1), announced=3)
+    tickets = [world.submit() for _ in range(5)]
+    id = world.connect()
+    world.receive(id, world.peers[id].leave(0))
+    assert list(next(iter(world.pool.sites.values())).waiting) == tickets
+    second = world.connect()
+    assert [job.ticket for job in world.pool.held[second].jobs.values()] == tickets[:3]
+
+
+def test_a_connection_that_comes_through_for_nobody_gives_way_at_once() -> None:
+    world = World(Limits(max_connections=1))
+    ticket = world.submit(A)
+    waits = world.submit(B)
+    world.act(desk.cancel(world.pool, ticket, 0.0))
+    world.connect()
+    assert (world.shut, [dial.key for dial in world.dials]) == ([1], [B])
+    world.answer(world.connect())
+    assert world.ended(waits)
+
+
+def test_what_a_first_attempt_may_have_done_is_not_unprocessed_after_the_second() -> None:
+    """The first left on a reused HTTP/1.1 connection, which closed; the second had no connection, or never left."""
+    for second in ("no connection", "never left"):
+        world = World()
+        world.submit(PLAIN)
+        id = world.connect("http/1.1")
+        world.answer(id)
+        ticket = world.submit(PLAIN)
+        world.act(desk.closed(world.pool, id, 0.0, clean=True))
+        if second == "no connection":
+            world.fail()
+        else:
+            id = world.connect("http/1.1")
+            world.act(desk.closed(world.pool, id, 0.0, unsent=len(world.lines[id])))
+        failure = world.failure(ticket)
+        assert (failure.kind, failure.unprocessed) == (
+            ("ConnectError", False) if second == "no connection" else ("WriteError", False)
+        )
+
+
+def test_http1_required_holds_for_all_connections_of_the_origin() -> None:
+    """Neither another HTTP/2 connection with a free slot takes the request, nor one that was being dialled."""
+    world = World(announced=1)
+    ticket, other, third = [world.submit() for _ in range(3)]
+    first, second = world.connect(), world.connect()
+    world.act(desk.cancel(world.pool, third, 0.0))
+    world.answer(second)
+    world.receive(first, wire.rst_stream(1, 0xD))
+    assert (world.ended(other), world.shut, ticket in world.events) == (True, [first], False)
+    world.pass_time(desk.next_timeout(world.pool))
+    third = world.connect()  # it was dialled before
+    assert (world.now, world.shut, world.running()) == (0.0, [first, second, third], {})
+    assert world.dials[0].protocols == ("http/1.1",)
+    world.answer(world.connect("http/1.1"))
+    assert world.ended(ticket)
+
+
+@pytest.mark.parametrize("key", [A, PLAIN])
+def test_a_cancelled_request_was_sent_once_and_is_not_sent_again(key: Key) -> None:
+    world = World()
+    ticket = world.submit(key)
+    world.connect("h2" if key is A else "http/1.1")
+    actions = desk.cancel(world.pool, ticket, 0.0)
+    world.act(actions)
+    (told,) = [action for action in actions if isinstance(action, Deliver)]
+    assert (told.attempts, world.failure(ticket).kind, world.pool.jobs) == (1, "StreamClosed", {})

@@ -314,3 +314,13 @@ def test_a_target_is_what_the_grammar_allows(text: str) -> None:
 @given(st.text(st.characters(exclude_characters="%#", exclude_categories=["Cs"]), max_size=12))
 def test_a_target_decodes_to_what_was_written(text: str) -> None:
     assert unquote(parse_url(f"http://a/{text}").target) == f"/{text}"
+
+
+def test_other_schemes_where_they_are_asked_for() -> None:
+    ports = {"http": 80, "socks5": 1080}
+    assert parse_url("SOCKS5://a.test", ports=ports).origin == Origin("socks5", "a.test", 1080)
+    assert parse_url("socks5://a.test:80", ports=ports).origin == Origin("socks5", "a.test", 80)
+    with pytest.raises(UnsupportedProtocol, match="the scheme 'https' is not http or socks5"):
+        parse_url("https://a.test", ports=ports)
+    with pytest.raises(UnsupportedProtocol, match="the scheme 'socks5' is not http or https"):
+        parse_url("socks5://a.test")

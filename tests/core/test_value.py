@@ -45,7 +45,7 @@ MACHINES: Final = (
 )  # their values are made by verbs and tested there
 
 ONE: Final = Failure("ReadError", -1, "gone", 1, False, -1)
-TWO: Final = Failure("StreamReset", CANCEL, "reset", 3, True, 7)
+TWO: Final = Failure("StreamReset", CANCEL, "reset", 3, True, 7, "head", 407, ((b"a", b"b"),))
 TABLE: Final = DecoderTable(((b"a", b"b"),), 34, 100, 4096, False)
 OTHER_TABLE: Final = DecoderTable((), 0, 4096, 8192, True)
 UPLOADS: Final = (

@@ -50,6 +50,22 @@ def test_a_frame_that_costs_nothing_does_not_take_the_budgets_time_away() -> Non
     assert not core.is_closed(conn)
 
 
+def test_a_connection_that_is_over_is_the_same_however_its_last_bytes_were_cut() -> None:
+    """Law 2: also where a frame broke the silence that keepalive is about, and the one behind it ended the connection."""
+    conn, _ = core.connect("h2", ORIGIN, core.Settings(keepalive=1.0))
+    conn, _, _ = core.request(conn, "GET", "/", (), None, 0.0)
+    conn, _, _ = core.receive(conn, wire.settings(), 0.0)
+    conn, out, _ = core.handle_timeout(conn, 1.0)
+    assert wire.parse(out)[0].kind == wire.PING
+    good, bad = wire.headers_frame(1, b"\x88"), wire.window_update(0, 0)
+    once, _, _ = core.receive(conn, good + bad, 1.5)
+    twice, _, _ = core.receive(core.receive(conn, good, 1.5)[0], bad, 1.5)
+    assert core.is_closed(once)
+    assert [getattr(once, name) for name in once.__match_args__ if name != "wake"] == [
+        getattr(twice, name) for name in once.__match_args__ if name != "wake"
+    ]
+
+
 def test_settings_cost_the_same_whatever_the_number_of_open_streams() -> None:
     """Law 7: in one SETTINGS the initial window can rise 1365 times; each stream is looked at once for all of them."""
     calls = [count_calls(requests, "find_stream all_streams overflows".split()) for requests in (10, 80)]

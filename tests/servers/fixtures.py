@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
+from tests.servers import proxies
 
 
 def run(context: AbstractContextManager[servers.Server]) -> Iterator[servers.Server]:
@@ -98,3 +99,23 @@ def hypercorn(
 ) -> Iterator[servers.Server]:
     """hypercorn: every route, by an ASGI application."""
     yield from run(servers.hypercorn(tmp_path_factory.mktemp("hypercorn"), large_file.parent, private_ca))
+
+
+@pytest.fixture(scope="session")
+def squid(private_ca: servers.PrivateCa) -> Iterator[servers.Server]:
+    """squid: a proxy over HTTP, clear and TLS. Like ``large_file``, its directory is one that others may enter."""
+    with tempfile.TemporaryDirectory(prefix="squid-") as directory:
+        Path(directory).chmod(0o755)
+        yield from run(proxies.squid(Path(directory), private_ca))
+
+
+@pytest.fixture(scope="session")
+def tinyproxy(tmp_path_factory: pytest.TempPathFactory, private_ca: servers.PrivateCa) -> Iterator[servers.Server]:
+    """tinyproxy: a proxy over HTTP, clear and TLS."""
+    yield from run(proxies.tinyproxy(tmp_path_factory.mktemp("tinyproxy"), private_ca))
+
+
+@pytest.fixture(scope="session")
+def microsocks(tmp_path_factory: pytest.TempPathFactory, private_ca: servers.PrivateCa) -> Iterator[servers.Server]:
+    """microsocks: a SOCKS proxy."""
+    yield from run(proxies.microsocks(tmp_path_factory.mktemp("microsocks"), private_ca))

@@ -30,7 +30,7 @@ pid @directory@/nginx.pid;
 error_log stderr notice;
 events { worker_connections 1024; }
 http {
-    access_log off;
+    access_log @access_log@;
     default_type application/octet-stream;
     sendfile on;
     client_body_temp_path @directory@/body;
@@ -214,7 +214,7 @@ h2_max_inbound_frame_size = 65536
 """
 
 
-def _write_config(path: Path, template: str, values: dict[str, object]) -> None:
+def write_config(path: Path, template: str, values: dict[str, object]) -> None:
     path.write_text(re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), template))
 
 
@@ -238,7 +238,12 @@ def _urls(http1: int, https: int, h2c: int) -> dict[str, str]:
 
 @contextmanager
 def nginx(
-    directory: Path, docroot: Path, ca: PrivateCa, backend: Server, keepalive_requests: int = 10**9
+    directory: Path,
+    docroot: Path,
+    ca: PrivateCa,
+    backend: Server,
+    keepalive_requests: int = 10**9,
+    access_log: Path | None = None,
 ) -> Iterator[Server]:
     """nginx with static files; a Unix-domain socket speaks clear HTTP/1.1; ``backend`` answers what it cannot."""
     binary = find_binary("nginx", "nginx")
@@ -250,7 +255,8 @@ def nginx(
         # As root the workers would change to a user who may not enter a temporary directory.
         values |= {"user": "user root;" if os.geteuid() == 0 else "", "proxied": NGINX_PROXIED}
         values["keepalive_requests"] = keepalive_requests
-        _write_config(config, NGINX_CONF, values)
+        values["access_log"] = access_log or "off"
+        write_config(config, NGINX_CONF, values)
         return [binary, "-p", str(directory), "-c", str(config), "-e", "stderr"]
 
     with ExitStack() as stack:
@@ -273,7 +279,7 @@ def apache(directory: Path, docroot: Path, ca: PrivateCa, backend: Server) -> It
         # httpd refuses to serve as root.
         values["user"] = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""
         values |= {"log": log_file, "proxied": APACHE_PROXIED}
-        _write_config(config, APACHE_CONF, values)
+        write_config(config, APACHE_CONF, values)
         return [binary, "-D", "FOREGROUND", "-f", str(config)]
 
     with ExitStack() as stack:
@@ -335,7 +341,7 @@ def h2o(directory: Path, docroot: Path, ca: PrivateCa, backend: Server, body_lim
         values |= {"user": "user: root" if os.geteuid() == 0 else "", "body_limit": body_limit}
         url = backend.urls["http1"]
         values["proxied"] = "\n".join(f"      /{name}: {{ proxy.reverse.url: {url}/{name} }}" for name in H2O_PROXIED)
-        _write_config(config, H2O_CONF, values)
+        write_config(config, H2O_CONF, values)
         return [binary, "-m", "worker", "-c", str(config)]
 
     with ExitStack() as stack:
@@ -354,7 +360,7 @@ def haproxy(directory: Path, ca: PrivateCa, backend: Server) -> Iterator[Server]
     def command(ports: list[int]) -> list[str]:
         pid_file.unlink(missing_ok=True)
         values = _common(directory, directory, ca, backend, ports) | {"pem": pem}
-        _write_config(config, HAPROXY_CONF, values)
+        write_config(config, HAPROXY_CONF, values)
         return [binary, "-W", "-p", str(pid_file), "-f", str(config)]
 
     with ExitStack() as stack:
@@ -371,7 +377,7 @@ def hypercorn(directory: Path, docroot: Path, ca: PrivateCa) -> Iterator[Server]
         names = ("https", "http1", "h2c")
         values: dict[str, object] = {"host": HOST, "max_streams": MAX_STREAMS, "cert": ca.cert_file, "key": ca.key_file}
         values |= dict(zip(names, ports, strict=True))
-        _write_config(config, HYPERCORN_CONF, values)
+        write_config(config, HYPERCORN_CONF, values)
         return ["env", f"DOCROOT={docroot}", sys.executable, "-m", "hypercorn", "-c", str(config), f"{ASGI_APP}:app"]
 
     with ExitStack() as stack:

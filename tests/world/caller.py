@@ -18,7 +18,7 @@ from tests.world.link import Clock, Pipe
 from tests.world.model_http1 import Http1Model
 from tests.world.model_http2 import Http2Model
 from tests.world.plans import INFINITY, pattern
-from tests.world.script import Ask, Op, Script
+from tests.world.script import Ask, Fields, Op, Script
 
 Verb = Callable[..., tuple[core.Connection, bytes, list[core.Event]]]
 
@@ -96,6 +96,53 @@ class Request:
         self.cancelled = False
 
 
+def forget_caches() -> None:
+    """Caches of pure functions, for all connections: the verdict on a seed must not depend on the worlds before it."""
+    for cache in (http2_head.blocks, http2_head.old_blocks, http1_parse.heads, http1_parse.old_heads):
+        cache.clear()
+    for asked in (http1_parse.wholes, http1_parse.requests, http1_parse.old_requests):
+        asked.clear()
+
+
+def may_seem_gone(script: Script) -> bool:
+    """Whether a server may be silent for so long that a PING finds it gone, without an end of the link."""
+    scene = script.scene
+    slow = min(scene.up.bandwidth, scene.down.bandwidth) < 1e6 or scene.habits.ack_pause > 1
+    acts = {op.name for op in script.ops if op.kind == "act"}
+    return bool(slow or scene.faults or scene.habits.withhold or "stop_reading" in acts)
+
+
+def shape(request: Request) -> tuple[str, Fields, bytes | None, bool]:
+    """How it is asked for, but for its target: method, fields, the content that goes with its head, whether that is all."""
+    ask = request.ask
+    if ask.style == "tunnel":
+        return "CONNECT", ask.fields, None, False
+    if ask.style == "upgrade":
+        return "GET", (*ask.fields, (b"connection", b"upgrade"), (b"upgrade", b"echo")), None, True
+    if ask.method not in ("POST", "PUT", "PATCH"):
+        return ask.method, ask.fields, None, True
+    fields = ask.fields
+    if ask.style == "declared":
+        fields = (*fields, (b"content-length", str(ask.size).encode()))
+    if ask.expect and ask.size:
+        fields = (*fields, (b"expect", b"100-continue"))
+    end = ask.style == "whole" or (ask.style == "declared" and not ask.size)
+    request.given = ask.size if end else ask.size // ask.pieces
+    request.pieces = 1
+    return ask.method, fields, pattern(ask.key, 0, request.given), end
+
+
+def next_piece(request: Request) -> tuple[bytes, bool, Fields]:
+    """The next piece of content, whether it is the last, and the trailers that end it."""
+    ask = request.ask
+    last = request.pieces == ask.pieces
+    size = ask.size - request.given if last else ask.size // ask.pieces
+    data = pattern(ask.key, request.given, size)
+    request.pieces += 1
+    request.given += size
+    return data, last, ((b"x-sum", str(ask.size).encode()),) if last and ask.style == "trailers" else ()
+
+
 class Caller:
     """Uses one connection value after another; `World` (world.py) moves the clock, the link and the server."""
 
@@ -116,17 +163,12 @@ class Caller:
         self.active: dict[int, Request] = {}
         self.touched: set[int] = set()
         self.reset: list[Request] = []  # by this side, since the last check
-        slow = min(scene.up.bandwidth, scene.down.bandwidth) < 1e6 or scene.habits.ack_pause > 1
-        acts = {op.name for op in script.ops if op.kind == "act"}
-        self.may_seem_gone = bool(slow or scene.faults or scene.habits.withhold or "stop_reading" in acts)
+        self.may_seem_gone = may_seem_gone(script)
         self.alone = scene.protocol != "h2" and self.settings.pipeline == 1  # all output is of one request
         self.stuck = 0
         self.barren = 0  # connections in a row that took no request
-        # Caches of pure functions, for all connections: the verdict on a seed must not depend on the worlds before it.
-        for cache in (http2_head.blocks, http2_head.old_blocks, http1_parse.heads, http1_parse.old_heads):
-            cache.clear()
-        for asked in (http1_parse.wholes, http1_parse.requests, http1_parse.old_requests):
-            asked.clear()
+        self.protocol = scene.protocol
+        forget_caches()
 
     def meet(self) -> None:
         """A new connection, link and server; nothing of the one before stays."""
@@ -146,6 +188,7 @@ class Caller:
         self.must_flush = False
         self.unsent = 0
         self.widest = self.settings.connection_window
+        self.budget = self.settings.output_budget  # the largest since the output was within it
         self.heard = 0  # bytes that the client had before those that it is reading
         self.buried = False
         self.closing = False  # this side wanted the end
@@ -277,30 +320,16 @@ class Caller:
     def issue(self, ask: Ask) -> None:
         now = self.clock.now
         request = Request(ask, now, self.result.lives)
-        method, target, fields, protocol = ask.method, f"/{ask.key}", ask.fields, ""
-        if self.script.scene.protocol != "h2":
+        target, protocol = f"/{ask.key}", ""
+        method, fields, content, end = shape(request)
+        if self.protocol != "h2":
             fields = tuple([pair for pair in fields if pair[0] != b"te"])
-        content: bytes | None = None
-        end = True
         if ask.style == "tunnel":
-            method, end = "CONNECT", False
             conn = self.conn
             if isinstance(conn, HTTP2Connection) and conn.peer.connects and ask.key % 2:
                 protocol = "websocket"
             else:
                 target = f"host{ask.key}.test:443"
-        elif ask.style == "upgrade":
-            method, fields = "GET", (*fields, (b"connection", b"upgrade"), (b"upgrade", b"echo"))
-        elif ask.method in ("POST", "PUT", "PATCH"):
-            if ask.style == "declared":
-                fields = (*fields, (b"content-length", str(ask.size).encode()))
-            if ask.expect and ask.size:
-                fields = (*fields, (b"expect", b"100-continue"))
-            end = ask.style == "whole" or (ask.style == "declared" and not ask.size)
-            first = ask.size if end else ask.size // ask.pieces
-            content = pattern(ask.key, 0, first)
-            request.given = first
-            request.pieces = 1
         clocks = core.Clocks(*ask.clocks)
         verb = core.request
         args = (method, target, fields, content, now, end, request.deadline, clocks, protocol)
@@ -337,21 +366,16 @@ class Caller:
         ask, ref, now = request.ask, request.ref, self.clock.now
         if ask.style == "open" or request.pieces > max(1, ask.pieces):
             return
-        last = request.pieces == ask.pieces
-        size = ask.size - request.given if last else ask.size // ask.pieces
-        data = pattern(ask.key, request.given, size)
-        trailers = ((b"x-sum", str(ask.size).encode()),) if last and ask.style == "trailers" else ()
-        request.pieces += 1
+        data, last, trailers = next_piece(request)
         try:
             value, out = core.send_data(self.conn, ref, data, now, last and not trailers, trailers)
         except CalamintError as error:
             raise Violation("never raises", f"send_data {ref}: {error!r}") from error
-        request.given += size
         request.active_at = now
         self.conn = value
         self.put_out(out)
         if self.tracing:
-            self.trace(f"send_data {ref} {size} end={last} → {len(out)} bytes")
+            self.trace(f"send_data {ref} {len(data)} end={last} → {len(out)} bytes")
         if not last:
             if ask.pause:
                 self.later(now + ask.pause, "piece", request)
@@ -373,7 +397,7 @@ class Caller:
                 self.call("consume", core.consume, request.ref, size, now)
             elif what == "cancel":
                 request.cancelled = True
-                if self.script.scene.protocol != "h2":
+                if self.protocol != "h2":
                     self.closing = True
                 self.call("cancel", core.cancel, request.ref, now)
                 if request.ref in self.active:

@@ -342,6 +342,8 @@ class Http1Model:
             self._last = True  # answered early: the rest of the request is not waited for
         if self._last and not served.tunnel:
             fields.append((b"connection", b"close"))
+        elif self.habits.keep_alive:
+            fields.append((b"keep-alive", b"max=100, timeout=%d" % self.habits.keep_alive))
         served.status, served.fields = status, tuple(fields)
         self.sent[str(status)] += 1
         lines = [b"HTTP/1.1 %d %s" % (status, _REASONS.get(status, "").encode())]

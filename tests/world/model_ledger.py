@@ -303,7 +303,8 @@ class Ledger:
         served = Served(-1 if key is None else key, number, method, now)
         stream = Stream(number, served, self.client[f.INITIAL_WINDOW], self.ours[f.INITIAL_WINDOW])
         self.streams[number] = stream
-        if served.key in self.requests:
+        before = self.requests.get(served.key)
+        if before is not None and (before.code != f.REFUSED_STREAM or before.acted):  # else it may come again (§8.7)
             self.complain(f"request {served.key} came twice", number)
         self.requests[served.key] = served
         for name, value in fields:

@@ -57,6 +57,7 @@ class Habits:
     settings: dict[int, int] = field(default_factory=dict)  # the first SETTINGS
     settings_pause: float = 0.0  # before the first SETTINGS are sent
     requests_per_connection: int = 0  # HTTP/1.1: closes after so many; 0 for never
+    keep_alive: int = 0  # HTTP/1.1: what it says of how long it keeps an idle connection; 0 for nothing
 
 
 POINTS = ("start", "interim", "head", "content")

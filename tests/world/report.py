@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from tests.world.caller import Result
+from tests.world.pool_script import POOL_SCENARIOS, PoolScript, draw_pool_script
+from tests.world.pool_world import PoolWorld
 from tests.world.script import SCENARIOS, Script, draw_script
 from tests.world.world import World
 
@@ -27,21 +29,29 @@ ROUND = (
     "http1_unkind",
     "silent",
 )
+POOL_ROUND = (*POOL_SCENARIOS, *[name for name in POOL_SCENARIOS if name != "pool_burden"] * 5)  # it is large
 BATCH = 8  # worlds that a process runs at a time
 MINIMISE_SECONDS = 20.0
 
 
-def worlds(seed: int, scenario: str = "") -> Iterator[tuple[str, int]]:
+def worlds(seed: int, scenario: str = "", rounds: tuple[str, ...] = ROUND) -> Iterator[tuple[str, int]]:
     """(scenario, seed) of one world after another."""
     dice = Random(seed)
     while True:
-        for name in ROUND if not scenario else (scenario,):
+        for name in rounds if not scenario else (scenario,):
             yield name, dice.getrandbits(40)
 
 
 def run_world(name: str, seed: int, keep: frozenset[int] | None = None, tracing: bool = False) -> Result:
     """One world; `keep`: only these operations of its script."""
-    return World(kept(draw_script(name, seed), keep), tracing).run()
+    script = kept(draw(name, seed), keep)
+    if isinstance(script, PoolScript):
+        return PoolWorld(script, tracing).run()
+    return World(script, tracing).run()
+
+
+def draw(name: str, seed: int) -> Script:
+    return draw_pool_script(name, seed) if name in POOL_SCENARIOS else draw_script(name, seed)
 
 
 def kept(script: Script, keep: frozenset[int] | None) -> Script:
@@ -65,7 +75,7 @@ def run_batch(batch: list[tuple[str, int]]) -> list[Result]:
 def minimise(name: str, seed: int, law: str) -> frozenset[int]:
     """The fewest operations that still break the same law, by leaving out ever smaller parts (delta debugging)."""
     until = time.monotonic() + MINIMISE_SECONDS
-    ops = list(range(len(draw_script(name, seed).ops)))
+    ops = list(range(len(draw(name, seed).ops)))
     size = max(1, len(ops) // 2)
     while size:
         start, left_out = 0, False
@@ -106,7 +116,7 @@ def describe(result: Result, print_line: Callable[[str], None]) -> None:
     print_line(f"VIOLATION of the law of {result.law!r} in {result.name}, seed {result.seed}, step {result.steps}")
     print_line(f"  {result.text}")
     keep = minimise(result.name, result.seed, result.law)
-    script = kept(draw_script(result.name, result.seed), keep)
+    script = kept(draw(result.name, result.seed), keep)
     print_line(f"  its smallest script has {len(script.ops)} operations:")
     for op in script.ops:
         said = f"{op.kind} {op.name} {op.ask if op.ask is not None else op.value}"
@@ -161,9 +171,9 @@ class Total:
 Show = Callable[[Total], None]
 
 
-def run_many(requests: int, seed: int, scenario: str, jobs: int, show: Show) -> Total:
+def run_many(requests: int, seed: int, scenario: str, jobs: int, show: Show, rounds: tuple[str, ...] = ROUND) -> Total:
     """As many worlds as make so many requests, until one breaks a law."""
-    total, source = Total(), worlds(seed, scenario)
+    total, source = Total(), worlds(seed, scenario, rounds)
     if jobs <= 1:
         while total.requests < requests and not total.violations:
             total.add(run_world(*next(source)))

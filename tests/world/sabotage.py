@@ -348,14 +348,14 @@ def mutate(mutation: Mutation | None, directory: str) -> None:
         module.write_text(text.replace(mutation.old, mutation.new))
 
 
-def run(mutation: Mutation | None, seed: int, within: int) -> Verdict:
+def run(mutation: Mutation | None, seed: int, within: int, *flags: str) -> Verdict:
     """The worlds of this seed against a copy of the package."""
     with tempfile.TemporaryDirectory() as directory:
         mutate(mutation, directory)
         command = [sys.executable, "-m", "tests.world", "--terse", "--requests", str(within), "--seed", str(seed)]
         paths = os.pathsep.join([directory, str(ROOT)])
         done = subprocess.run(
-            [*command, "--source", directory],
+            [*command, "--source", directory, *flags],
             env={**os.environ, "PYTHONPATH": paths},
             cwd=ROOT,
             capture_output=True,
@@ -368,20 +368,22 @@ def run(mutation: Mutation | None, seed: int, within: int) -> Verdict:
         return Verdict(mutation.name if mutation else "nothing changed", law.strip(), int(requests), within)
 
 
-def sabotage(seed: int, jobs: int, say: Callable[[str], None]) -> int:
+def sabotage(
+    seed: int, jobs: int, say: Callable[[str], None], mutations: tuple[Mutation, ...] = MUTATIONS, *flags: str
+) -> int:
     """Every mutation, and the package as it is; prints the table."""
     say(f"seed {seed}")
-    most = max(mutation.within for mutation in MUTATIONS)
+    most = max(mutation.within for mutation in mutations)
     missed = 0
     say(f"{'mutation':56} {'caught by the law of':16} {'requests':>8} {'within':>7}")
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        plain = pool.submit(run, None, seed, most)
-        runs = [pool.submit(run, mutation, seed, mutation.within) for mutation in MUTATIONS]
+        plain = pool.submit(run, None, seed, most, *flags)
+        runs = [pool.submit(run, mutation, seed, mutation.within, *flags) for mutation in mutations]
         for each in runs:
             verdict = each.result()
             missed += verdict.law == "-"
             say(f"{verdict.mutation:56} {verdict.law:16} {verdict.requests:8,} {verdict.within:7,}")
         sound = plain.result()
     say(f"{sound.mutation:56} {sound.law:16} {sound.requests:8,} {sound.within:7,}")
-    say(f"{len(MUTATIONS) - missed} of {len(MUTATIONS)} caught")
+    say(f"{len(mutations) - missed} of {len(mutations)} caught")
     return 1 if missed or sound.law != "-" else 0

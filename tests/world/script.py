@@ -83,7 +83,7 @@ class Script:
 
 
 _CONCURRENT = (1000, 100, 10, 2, 1, 0, 0, 1000, 100)
-_VALUES: dict[str, tuple[float, ...]] = {
+VALUES: dict[str, tuple[float, ...]] = {
     "settings_concurrent": _CONCURRENT,
     "settings_window": (0, 1000, 10_000, 65_535, 1_000_000, 2**30),
     "settings_table": (0, 0, 30, 100, 4096, 65_536),
@@ -111,7 +111,7 @@ _SETTINGS: tuple[tuple[str, tuple[float, ...]], ...] = (
 )
 
 
-def _link(rng: Random, scene: Scene, cuts: float = 0.3) -> None:
+def draw_link(rng: Random, scene: Scene, cuts: float = 0.3) -> None:
     for path in (scene.up, scene.down):
         path.latency = rng.choice((0.0, 0.001, 0.02, 0.15))
         path.bandwidth = rng.choice((1e5, 1e6, 1e7, 1e9))
@@ -120,7 +120,7 @@ def _link(rng: Random, scene: Scene, cuts: float = 0.3) -> None:
         path.largest = rng.choice((300, 1000, 5000, 20_000))
 
 
-def _settings(rng: Random, scene: Scene) -> None:
+def draw_settings(rng: Random, scene: Scene) -> None:
     if rng.random() < 0.6:
         scene.settings["stream_window"] = rng.choice((1, 10, 1000, 20_000, 65_535, 2 * 1024 * 1024))
         scene.settings["connection_window"] = rng.choice((65_535, 65_535, 70_000, 200_000, 16 * 1024 * 1024))
@@ -147,8 +147,8 @@ def _calm(rng: Random, s: Scene) -> None:
 
 def _whole(rng: Random, s: Scene) -> None:
     """Everything that the protocol has: tunnels, pushes, expectations, settings of ours in flight."""
-    _settings(rng, s)
-    _link(rng, s)
+    draw_settings(rng, s)
+    draw_link(rng, s)
     s.tunnels, s.habits.push, s.habits.interim = 0.2, 0.4, 0.2
     s.settings["max_pushes"] = rng.choice((0, 1, 3, 50))
     s.habits.settings[8] = 1
@@ -163,14 +163,14 @@ def _forgetful(rng: Random, s: Scene) -> None:
 
 
 def _unkind(rng: Random, s: Scene) -> None:
-    _settings(rng, s)
+    draw_settings(rng, s)
     s.habits.reset, s.habits.refuse, s.habits.forget, s.habits.malformed = 0.2, 0.1, 0.05, 0.2
     s.habits.dynamic, s.habits.drip, s.habits.early = 0.5, 0.2, 0.2
     s.acts, s.act_count = ("reset_some", "forget_some"), 3
 
 
 def _settings_storm(rng: Random, s: Scene) -> None:
-    _settings(rng, s)
+    draw_settings(rng, s)
     s.acts = ("settings_concurrent", "settings_concurrent", "settings_window", "settings_table", "settings_frame")
     s.acts += ("settings_several", "extra_window")
     s.act_count, s.uploads, s.timeouts, s.wide = 25, 0.5, 0.4, rng.random() < 0.5
@@ -178,7 +178,7 @@ def _settings_storm(rng: Random, s: Scene) -> None:
 
 
 def _goaway(rng: Random, s: Scene) -> None:
-    _link(rng, s)
+    draw_link(rng, s)
     s.acts, s.act_count = ("goaway_warn", "goaway", "goaway", "goaway_error", "reset_some", "close"), 2
     s.habits.delay, s.habits.refuse = 0.5, 0.1
 
@@ -193,8 +193,8 @@ def _storm(rng: Random, s: Scene) -> None:
 
 
 def _uploads(rng: Random, s: Scene) -> None:
-    _link(rng, s, 0.2)
-    _settings(rng, s)
+    draw_link(rng, s, 0.2)
+    draw_settings(rng, s)
     s.uploads, s.upload_sizes, s.requests = 0.9, (0, 1, 2000, 30_000, 70_000, 150_000), 25
     s.habits.credit = rng.choice(("eager", "lazy", "tiny", "slow", "never"))
     s.habits.early, s.habits.refuse, s.habits.reset = 0.2, 0.1, 0.1
@@ -203,7 +203,7 @@ def _uploads(rng: Random, s: Scene) -> None:
 
 
 def _readers(rng: Random, s: Scene) -> None:
-    _settings(rng, s)
+    draw_settings(rng, s)
     s.settings["stream_window"] = rng.choice((1000, 20_000, 65_535))
     s.readers = ("slow", "slow", "never", "half", "eager")
     s.habits.sizes, s.requests, s.uploads = (0, 500, 20_000, 90_000), 30, 0.1
@@ -211,14 +211,14 @@ def _readers(rng: Random, s: Scene) -> None:
 
 
 def _late(rng: Random, s: Scene) -> None:
-    _link(rng, s)
+    draw_link(rng, s)
     s.habits.late, s.habits.after, s.habits.dynamic, s.habits.padding = 0.9, 0.5, 0.9, 0.3
     s.cancels, s.habits.split, s.habits.sizes = 0.6, 0.3, (0, 1000, 30_000)
     s.settings["connection_window"] = rng.choice((65_535, 200_000))
 
 
 def _silent(rng: Random, s: Scene) -> None:
-    _link(rng, s)
+    draw_link(rng, s)
     s.acts, s.act_count = ("stop_reading", "forget_all", "forget_some", "remember"), 4
     s.faults, s.fault_count = ("stall_up", "stall_down", "die"), 2
     s.habits.withhold = frozenset(rng.choice(((), (), ("ping_ack",), ("settings_ack",), ("settings",))))
@@ -228,7 +228,7 @@ def _silent(rng: Random, s: Scene) -> None:
 def _crimes(rng: Random, s: Scene) -> None:
     from tests.world.model_acts import CRIMES, FLOODS, KIND
 
-    _settings(rng, s)
+    draw_settings(rng, s)
     s.habits.malformed, s.habits.dynamic = 0.1, 0.5
     s.acts, s.act_count = rng.choice(((*CRIMES, *KIND), (*FLOODS, *KIND))), 4
     s.requests = 50
@@ -236,14 +236,14 @@ def _crimes(rng: Random, s: Scene) -> None:
 
 def _chatter(rng: Random, s: Scene) -> None:
     """Every kind of frame that means nothing."""
-    _settings(rng, s)
+    draw_settings(rng, s)
     s.acts, s.act_count = ("ping", "unknown", "priority", "extra_window", "settings_several"), 15
     s.habits.after, s.habits.interim, s.habits.late, s.cancels = 0.5, 0.4, 0.5, 0.3
 
 
 def _cuts(rng: Random, s: Scene) -> None:
     """Everything arrives in the smallest of pieces."""
-    _settings(rng, s)
+    draw_settings(rng, s)
     for path in (s.up, s.down):
         path.cut, path.largest = 1.0, rng.choice((1, 9, 40, 40))
     s.requests, s.habits.sizes, s.upload_sizes = 15, (0, 1, 100, 300), (1, 50, 300)
@@ -252,15 +252,15 @@ def _cuts(rng: Random, s: Scene) -> None:
 
 
 def _broken(rng: Random, s: Scene) -> None:
-    _link(rng, s)
-    _settings(rng, s)
+    draw_link(rng, s)
+    draw_settings(rng, s)
     s.faults, s.fault_count = ("stall_up", "stall_down", "break", "end", "half"), 3
     s.uploads, s.habits.drip = 0.4, 0.2
 
 
 def _mixed(rng: Random, s: Scene) -> None:
-    _link(rng, s)
-    _settings(rng, s)
+    draw_link(rng, s)
+    draw_settings(rng, s)
     h = s.habits
     h.forget, h.reset, h.refuse, h.malformed = [rng.choice((0.0, 0.0, 0.05, 0.15)) for _ in range(4)]
     h.early, h.drip, h.interim, h.trailers = [rng.choice((0.0, 0.1, 0.3)) for _ in range(4)]
@@ -311,7 +311,7 @@ def _http1_pipeline(rng: Random, s: Scene) -> None:
 
 def _http1_unkind(rng: Random, s: Scene) -> None:
     _http1(rng, s)
-    _settings(rng, s)
+    draw_settings(rng, s)
     h = s.habits
     h.forget, h.reset, h.malformed, h.early, h.drip, h.close = 0.04, 0.05, 0.05, 0.1, 0.2, 0.1
     s.cancels, s.timeouts, s.hurry = 0.1, 0.3, 0.2
@@ -321,7 +321,7 @@ def _http1_unkind(rng: Random, s: Scene) -> None:
 
 def _http1_link(rng: Random, s: Scene) -> None:
     _http1_unkind(rng, s)
-    _link(rng, s)
+    draw_link(rng, s)
     s.faults, s.fault_count = ("stall_up", "stall_down", "break", "end", "half", "die"), 2
     s.upload_sizes = (1, 3000, 70_000, 300_000)
 
@@ -355,14 +355,14 @@ def draw_script(name: str, seed: int) -> Script:
     rng = Random(seed)
     scene = Scene()
     SCENARIOS[name](rng, scene)
-    _bound(scene)
+    bound(scene)
     ops = []
     for number in range(scene.requests):
         time = 0.0 if scene.burst else rng.random() * scene.spread
-        ops.append(Op(time, "request", ask=_ask(Random(seed * 7_368_787 + number), number, scene)))
+        ops.append(Op(time, "request", ask=draw_ask(Random(seed * 7_368_787 + number), Ask(number), scene)))
     for _ in range(scene.act_count):
         act = rng.choice(scene.acts)
-        value = rng.choice(_VALUES.get(act, (1, 7, 77)))
+        value = rng.choice(VALUES.get(act, (1, 7, 77)))
         ops.append(Op(rng.random() * scene.spread * 1.2, "act", act, value))
     if "settings_concurrent" in scene.acts:  # what was closed is opened again, at last
         ops.append(Op(scene.spread * 1.3, "act", "settings_concurrent", 1000))
@@ -382,7 +382,7 @@ def draw_script(name: str, seed: int) -> Script:
     return Script(name, seed, scene, ops)
 
 
-def _bound(scene: Scene) -> None:
+def bound(scene: Scene) -> None:
     """Content is not so large that a tiny window turns it into thousands of frames: a world is many small stories."""
     most = 25 * scene.settings.get("stream_window", 1 << 20)
     if scene.down.cut > 0.5:
@@ -404,9 +404,10 @@ _FIELDS: tuple[Fields, ...] = (
 )
 
 
-def _ask(rng: Random, key: int, scene: Scene) -> Ask:
+def draw_ask(rng: Random, ask: Ask, scene: Scene) -> Ask:
+    """What is asked for, drawn into `ask`."""
     chance = rng.random
-    ask = Ask(key, fields=rng.choice(_FIELDS) if chance() < 0.9 else _FIELDS[5])
+    ask.fields = rng.choice(_FIELDS) if chance() < 0.9 else _FIELDS[5]
     if scene.wide:
         ask.fields = (
             *ask.fields,

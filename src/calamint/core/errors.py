@@ -6,7 +6,7 @@ exception of it with `to_exception`. What the caller does wrong raises `LocalPro
 
 from typing import ClassVar, Final, final
 
-from calamint.core.value import Value
+from calamint.core.value import Fields, Value
 
 # RFC 9113 §7
 NO_ERROR: Final = 0x0
@@ -75,12 +75,41 @@ class StreamClosed(StreamError):
     """The request was cancelled, or its connection closed, by this side."""
 
 
+class StreamConsumed(StreamError):
+    """The content has been read, or sent, and is not kept: it cannot be had a second time."""
+
+
+class ResponseNotRead(StreamError):
+    """The content of a streamed response was asked for before it was read."""
+
+
+class TooManyRedirects(CalamintError):
+    """One redirect led to another, more often than is followed."""
+
+
+class DecodingError(CalamintError):
+    """The content is not what its content-encoding says, or decodes to more than is allowed."""
+
+
+class HTTPStatusError(CalamintError):
+    """The response's status says that the request failed: 4xx and 5xx. `request` and `response` are those of the client."""
+
+    def __init__(self, message: str, request: object, response: object) -> None:
+        super().__init__(message, request, response)
+        self.message: str = message
+        self.request: object = request
+        self.response: object = response
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class TransportError(CalamintError):
     """A request failed on its way: the one to catch and retry.
 
     `unprocessed`: the peer provably never acted on it (RFC 9113 §8.7). `ref`: the request on its connection, or None.
     `attempts`: how often it was tried. `code`: the HTTP/2 error code, or None. `last_stream_id`: what a GOAWAY said, or -1.
-    `snapshot`: the connection then, or None.
+    `snapshot`: the connection then, or None. `request`: a client's, or None.
     """
 
     def __init__(
@@ -94,6 +123,7 @@ class TransportError(CalamintError):
         self.attempts: int = 1
         self.last_stream_id: int = -1
         self.snapshot: object | None = None
+        self.request: object | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -160,7 +190,19 @@ class ConnectionTerminated(RemoteProtocolError):
 
 
 class ProxyError(TransportError):
-    """The proxy refused or broke the tunnel."""
+    """The proxy refused or broke the tunnel. `status` and `fields`: of its response, None and nothing where none came."""
+
+    def __init__(
+        self, message: str, unprocessed: bool = False, ref: int | None = None, code: int | None = None
+    ) -> None:
+        super().__init__(message, unprocessed, ref, code)
+        self.status: int | None = None
+        self.fields: Fields = ()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"attempts": self.attempts, "last_stream_id": self.last_stream_id, "snapshot": self.snapshot}
+        state |= {"status": self.status, "fields": self.fields}
+        return type(self), (self.message, self.unprocessed, self.ref, self.code), state
 
 
 EXCEPTIONS: Final[dict[str, type[TransportError]]] = {
@@ -186,10 +228,13 @@ class Failure(Value):
 
     `kind` is the name of the exception that a driver raises for it, `code` the HTTP/2 error code or -1, `ref` the
     request or 0 for a connection, `unprocessed` whether the peer provably never acted on it (RFC 9113 §8.7),
-    `last_stream_id` what a GOAWAY said, or -1; `clock` the name of the one that ran out, if one did.
+    `last_stream_id` what a GOAWAY said, or -1; `clock` the name of the one that ran out, if one did; `status` and `fields`
+    those of the response with which a proxy refused a tunnel, 0 and nothing in all other cases.
     """
 
-    __match_args__: ClassVar[tuple[str, ...]] = tuple("kind code message ref unprocessed last_stream_id clock".split())
+    __match_args__: ClassVar[tuple[str, ...]] = tuple(
+        "kind code message ref unprocessed last_stream_id clock status fields".split()
+    )
     __slots__ = __match_args__
 
     def __init__(
@@ -201,6 +246,8 @@ class Failure(Value):
         unprocessed: bool = False,
         last_stream_id: int = -1,
         clock: str = "",
+        status: int = 0,
+        fields: Fields = (),
     ) -> None:
         self.kind: Final = kind
         self.code: Final = code
@@ -209,6 +256,8 @@ class Failure(Value):
         self.unprocessed: Final = unprocessed
         self.last_stream_id: Final = last_stream_id
         self.clock: Final = clock
+        self.status: Final = status
+        self.fields: Final = fields
 
 
 def to_exception(failure: Failure) -> CalamintError:
@@ -220,6 +269,9 @@ def to_exception(failure: Failure) -> CalamintError:
     code = None if failure.code < 0 else failure.code
     error = EXCEPTIONS[failure.kind](failure.message, failure.unprocessed, failure.ref or None, code)
     error.last_stream_id = failure.last_stream_id
+    if isinstance(error, ProxyError):
+        error.status = failure.status or None
+        error.fields = failure.fields
     return error
 
 

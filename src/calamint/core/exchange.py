@@ -375,6 +375,18 @@ class Exchange(Value):
         self.received += size
         self.unread += size
 
+    def is_held(self) -> bool:
+        """Whether the peer cannot go on before our reader does."""
+        return self.unread > 0 and self.recv_window <= 0
+
+    def resume(self, was_held: bool, now: float) -> None:
+        """It is the peer's turn again, if it was not before: for what of ours did not move meanwhile nobody blames it."""
+        upload = self.upload
+        if was_held and upload is not None and not self.is_held():
+            if upload.is_shut():
+                upload.shut_at = now
+            upload.moved_at = now
+
     def heard_at(self) -> float:
         """When the peer last did anything about this request, or NEVER."""
         reopened_at = NEVER if self.upload is None else self.upload.reopened_at
@@ -401,7 +413,7 @@ class Exchange(Value):
         if state == OPEN_AWAITING or state == OPEN_RECEIVING or state == TUNNEL:
             if upload is not None and upload.queued:
                 sending = True
-                if not self.unread or self.recv_window > 0:  # else the peer cannot go on before our reader does
+                if not self.is_held():
                     at = max(upload.moved_at, upload.shut_at if upload.is_shut() else flushed[1]) + clocks.write
                     clock = "write"
             elif state != TUNNEL:  # we owe content: no clock blames the peer since all that we gave has gone

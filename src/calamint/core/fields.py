@@ -15,6 +15,9 @@ METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 LOWER_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9113 §8.2.1
 HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(:[0-9]*)?")  # RFC 3986 §3.2
 AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+):[0-9]{1,5}")  # RFC 9112 §3.2.3
+ABSOLUTE: Final = re.compile(  # RFC 9112 §3.2.2
+    r"http://((?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::[0-9]{1,5})?)(/.*)?"
+)
 SHOWN: Final = 60  # bytes of a name or value that an error shows
 BAD_IN_VALUE: Final = b"\0\r\n"
 CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
@@ -42,16 +45,25 @@ def check_method(method: str) -> None:
         raise LocalProtocolError(f"the method {method!r} is not a token (RFC 9110 §9.1)")
 
 
-def check_target(method: str, target: str) -> None:
+def check_target(method: str, target: str, absolute: bool = False) -> None:
     """Raises LocalProtocolError unless the target is a path in printable ASCII, or * for OPTIONS, or, for CONNECT, a host
-    and a port (RFC 9112 §3.2, RFC 9110 §9.3.6)."""
+    and a port (RFC 9112 §3.2, RFC 9110 §9.3.6); or else, with `absolute`, an http URL, as a proxy is sent it (§3.2.2)."""
     if not is_visible(target):
         raise LocalProtocolError(f"the target {target!r} must be printable ASCII without spaces or '#': quote it first")
     if method == "CONNECT":
         if AUTHORITY.fullmatch(target) is None:
             raise LocalProtocolError(f"the target {target!r} of CONNECT must be a host and a port (RFC 9110 §9.3.6)")
     elif not target.startswith("/") and (target != "*" or method != "OPTIONS"):
+        found = ABSOLUTE.fullmatch(target) if absolute else None
+        if found is not None and (found[2] or method == "OPTIONS"):  # that of a server as a whole has no path (§3.2.4)
+            return
         raise LocalProtocolError(f"the target {target!r} must be a path that begins with '/', or '*' for OPTIONS")
+
+
+def authority_of(method: str, target: str) -> bytes:
+    """The authority that a target names: that of CONNECT, and of an absolute form; nothing for any other."""
+    found = ABSOLUTE.fullmatch(target)
+    return (target if method == "CONNECT" else str(found[1]) if found is not None else "").encode("ascii")
 
 
 def is_visible(target: str) -> bool:

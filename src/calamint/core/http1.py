@@ -209,8 +209,10 @@ def consume(conn: HTTP1Connection, ref: int, size: int, now: float) -> Step:
         raise LocalProtocolError(f"{size} bytes consumed of request {ref}, {record.unread} were unread")
     draft = Draft(conn, now)
     record = draft.own(record)
+    held = record.is_held()
     record.unread -= size
     record.reader_at = draft.now
+    record.resume(held, draft.now)
     return draft.finish()
 
 
@@ -269,7 +271,7 @@ def handle_timeout(conn: HTTP1Connection, now: float) -> Step:
             draft.wake = min(draft.wake, due)
         else:
             failure = record.overdue(draft.now, draft.flushed)
-            draft.fail(failure.kind, failure.message, draft.written, record.ref)
+            draft.fail(failure.kind, failure.message, draft.written, record.ref, failure.clock)
             break
     return draft.finish()
 

@@ -11,6 +11,7 @@ from calamint.core.errors import ConnectionFault, LocalProtocolError
 from calamint.core.fields import (
     EDGES,
     TOKEN,
+    authority_of,
     check_fields,
     check_method,
     check_target,
@@ -172,11 +173,15 @@ def encode_request(
         known = wholes.get((method, target, host, fields))
         if known is not None and known[0]:
             return known[0], 0, known[1]
-    if method == "CONNECT":
-        check_target(method, target)
-        host = target.encode("ascii")  # "the same as the authority" (§3.2.3, RFC 9110 §7.2)
+    if not target.startswith("/"):
+        check_target(method, target, True)
+        if named := authority_of(method, target):
+            host = named  # "identical to that authority component" (§3.2)
+            for name, value in fields:
+                if name.lower() == b"host" and value != host:
+                    raise LocalProtocolError(f"host {value!r} is not the target's, {host!r} (RFC 9112 §3.2)")
     head = encode_around(method, host, fields)
-    check_target(method, target)
+    check_target(method, target, True)
     length = head.length
     framing = CRLF
     if method == "CONNECT":
@@ -202,7 +207,7 @@ def encode_request(
     data = b"".join((head.before, target.encode("ascii"), head.after, framing))
     if (
         bare
-        and method != "CONNECT"
+        and target.startswith("/")
         and head is requests.get((method, host, fields))
         and head.length < 0
         and not head.chunked
@@ -253,8 +258,6 @@ def encode_fields(before: bytes, given: tuple[bytes, bytes], fields: Fields) -> 
         elif name == b"connection":
             options += decode_options(field[1])
         seen.add(name)
-    if before == b"CONNECT " and host[1] != given[1]:
-        raise LocalProtocolError(f"host {host[1]!r} is not the target of CONNECT, {given[1]!r} (RFC 9112 §3.2)")
     if b"upgrade" in seen and b"upgrade" not in options:  # "MUST also send" it as a connection option (RFC 9110 §7.8)
         raise LocalProtocolError("the field upgrade without upgrade in connection (RFC 9110 §7.6.1)")
     if b"te" in seen:

@@ -182,18 +182,20 @@ class Draft:
             self.wake = wake
         return twin
 
-    def fail(self, kind: str, message: str, sent: int, ref: int = 0) -> None:
-        """The connection ends and every request fails, because of the one that is named, if one is; those whose head ends
-        after `sent` in the output never left."""
+    def fail(self, kind: str, message: str, sent: int, ref: int = 0, clock: str = "") -> None:
+        """The connection ends and every request fails, because of the one that is named, if one is, and of its clock; those
+        whose head ends after `sent` in the output never left."""
         for record in self.requests:
             unprocessed = record.head_offset > sent
-            why, words = kind, message
+            why, words, which = kind, message, clock
             if ref and record.ref != ref:
-                why, words = "ReadError", f"the connection closed, since request {ref} ended early: {message}"
+                why, which = "ReadError", ""
+                words = f"the connection closed, since request {ref} ended early: {message}"
             elif unprocessed and kind == "ReadError":
                 why, words = "WriteError", f"{message}; the request had not left"
-            self.events.append(events.RequestFailed(record.ref, Failure(why, -1, words, record.ref, unprocessed)))
-        self.end(Failure(kind, -1, message))
+            failure = Failure(why, -1, words, record.ref, unprocessed, -1, which)
+            self.events.append(events.RequestFailed(record.ref, failure))
+        self.end(Failure(kind, -1, message, clock=clock))
 
     def end(self, failure: Failure | None) -> None:
         """Nothing more can be sent or received, and nothing of what was is kept."""

@@ -219,10 +219,12 @@ def consume(conn: HTTP2Connection, ref: int, size: int, now: float) -> Step:
         raise LocalProtocolError(f"{size} bytes consumed of request {ref}, {stream.unread} were unread")
     draft = Draft(conn, now)
     stream = draft.own(stream)
+    held = stream.is_held()
     stream.unread -= size
     stream.credit += size
     stream.reader_at = draft.now
     draft.give_credit(stream)
+    stream.resume(held, draft.now)
     return draft.finish()
 
 
@@ -373,7 +375,9 @@ def grow_window(conn: HTTP2Connection, ref: int, size: int, now: float) -> tuple
     draft = Draft(conn, now)
     stream = draft.own(stream)
     growth = min(size + lost - stream.recv_window - stream.unread - stream.credit, LAST_REF - stream.recv_window)
+    held = stream.is_held()
     stream.recv_window += growth
+    stream.resume(held, draft.now)
     draft.out.append(frames.encode_window_update(ref, growth))
     next_conn, data, _ = draft.finish()
     return next_conn, data

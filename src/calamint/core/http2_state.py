@@ -455,8 +455,10 @@ class Draft:
         if change:
             for stream in all_streams(self.streams):
                 own = self.own(stream)
+                held = own.is_held()
                 own.recv_window += change
                 self.give_credit(own)  # what was not worth an update may be one now
+                own.resume(held, self.now)
 
     def reopen_windows(self, highest: int) -> None:
         """INITIAL_WINDOW_SIZE rose, for a moment to `highest`: streams that waited for their window go on (RFC 9113 §6.9.2)."""
@@ -566,6 +568,7 @@ class Draft:
         control.unconfirmed = {}
         control.block = None
         control.pending = ()
+        control.quiet = -1
         self.status = CLOSED
         self.buffer = b""
         self.partial = None

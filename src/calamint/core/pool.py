@@ -40,6 +40,7 @@ from calamint.core.pool_state import (
     Shut,
     Site,
     Write,
+    as_known,
 )
 from calamint.core.pool_view import (
     count_output,
@@ -95,14 +96,15 @@ def submit(
     """A request, on a connection that has room or as soon as one has; its ticket, and what to do now.
 
     `deadline`: when it must be over; `queue`: seconds that it may wait for a slot; `connect`: seconds for a dial that it
-    causes. The rest as in `verbs.request`. Raises LocalProtocolError for what may not be sent; then nothing has changed.
+    causes. The rest as in `verbs.request`. Raises LocalProtocolError for what may not be sent, and
+    ValueError for seconds that are none; then nothing has changed.
     """
     if pool.closing_at < INFINITY:
         raise LocalProtocolError("the pool is closing: it takes no new requests")
     waits, dials = check_seconds("queue", queue), check_seconds("connect", connect)
     site = pool.sites.get(key)
     if site is None or not site.free:  # or the connection checks it
-        check(method, target, fields, protocol)
+        check(method, target, fields, protocol, key)
     if site is None:
         site = Site(key, pool.settings.keepalive)
         pool.sites[key] = site
@@ -119,10 +121,10 @@ def submit(
     return ticket, finish(pool, now)
 
 
-def check(method: str, target: str, fields: Fields, protocol: str) -> None:
+def check(method: str, target: str, fields: Fields, protocol: str, key: Key) -> None:
     """Raises LocalProtocolError for what no connection would take, before anything waits."""
     check_method(method)
-    check_target("GET" if protocol else method, target)
+    check_target("GET" if protocol else method, target, key.protocols == (H1,))
     check_fields(fields)
     find_length(fields)
 
@@ -160,7 +162,6 @@ def cancel(pool: Pool, ticket: int, now: float) -> list[Action]:
     job = pool.jobs.get(ticket)
     if job is not None and job.id:
         held = pool.held[job.id]
-        job.attempts = ATTEMPTS
         step(pool, held, verbs.cancel(held.value, job.ref, now), now)
     elif job is not None:
         words = f"{job.method} {job.target}: cancelled by its caller, while it waited for a slot"
@@ -226,8 +227,11 @@ def give_up(pool: Pool, dial: Dial, failure: Failure, now: float) -> None:
     tell_dial(pool, dial, failure.message, now)
     if not site.held and not site.dials:
         for job in list(site.waiting.values()):
+            if failure.clock and dial.since + job.connect > dial.deadline:
+                continue  # it allows more time than the one that was dialled for: another dial
             words = f"{job.method} {job.target}: {failure.message}"
-            fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock), now)
+            more = (failure.status, failure.fields)
+            fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock, *more), now)
     elif site.waiting:  # they wait for what there is, and for another try, which is not made at once
         site.retry_at = now + RETRY
         pool.wake = min(pool.wake, site.retry_at)
@@ -260,6 +264,7 @@ def flushed(pool: Pool, id: int, now: float, unsent: int = 0) -> list[Action]:
         held.value, out, events = verbs.flush(before, now, unsent)
         write(pool, held, out)
         report(pool, held, before, events, now)
+        pool.wake = min(pool.wake, verbs.next_timeout(held.value))
     return finish(pool, now)
 
 
@@ -295,7 +300,7 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
     """Ends what has taken too long: requests that run or wait, dials, idle connections; harmless when it comes early."""
     if now < pool.wake:
         return []
-    pool.wake = INFINITY
+    pool.wake = INFINITY if pool.closing_at <= now else pool.closing_at
     for dial in list(pool.dials.values()):
         if dial.deadline <= now:
             what = f"no connection to {name(dial.key)} within the connect limit"
@@ -316,6 +321,7 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
             settle(pool, held, now)
             if pool.closing_at <= now and held.id in pool.held:
                 shut(pool, held, now)
+    pool.freed = True  # a site that has no connection may be due for its next dial
     return finish(pool, now)
 
 
@@ -336,13 +342,12 @@ def expire(pool: Pool, job: Job, now: float) -> None:
 # What the pool decides
 
 
-def wait(pool: Pool, site: Site, job: Job, first: bool = False) -> None:
-    """The request waits for a slot, at the end of the queue, or before all others of its site."""
+def wait(pool: Pool, site: Site, job: Job, again: bool = False) -> None:
+    """The request waits for a slot: whoever asked first goes first, also `again`, when it is tried once more."""
     job.id = 0
-    if first and site.waiting:
-        site.waiting = {job.ticket: job, **site.waiting}
-    else:
-        site.waiting[job.ticket] = job
+    site.waiting[job.ticket] = job
+    if again:
+        site.waiting = dict(sorted(site.waiting.items()))
     pool.waiting[job.ticket] = job
     pool.wake = min(pool.wake, job.until)
 
@@ -446,13 +451,15 @@ def report(
             if may_replay(pool, held, job, event.failure, silent):
                 pool.counts[REPLAYS] += 1
                 tell_replay(pool, job, event.failure, now)
+                job.acted = job.acted or not event.failure.unprocessed
+                job.since = now
                 job.until = min(job.deadline, now + job.queue)
                 wait(pool, pool.sites[held.key], job, True)
             elif held.failed or event.failure.kind == "StreamClosed":
-                end(pool, job, event, now)
+                end(pool, job, as_known(job, event), now)
             else:
                 held.failed = True
-                end(pool, job, event, now, verbs.snapshot(before, now))
+                end(pool, job, as_known(job, event), now, verbs.snapshot(before, now))
             continue
         if isinstance(event, InterimReceived | ResponseReceived):
             job.heard = True
@@ -482,8 +489,11 @@ def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool)
     if not job.replay or job.attempts >= ATTEMPTS or not job.end or job.heard or pool.closing_at < INFINITY:
         return False
     if failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols:
-        pool.sites[held.key].only_http1 = True
-        held.retired = True
+        site = pool.sites[held.key]
+        site.only_http1 = True
+        for other in site.held.values():
+            refresh(pool, other)
+        pool.wake = min(pool.wake, held.value.now)  # those that are idle go at once
         return True
     if failure.unprocessed:  # but not for ever with a peer that ends each new connection with an error
         return failure.code <= NO_ERROR or failure.kind != "ConnectionTerminated" or held.served > 0
@@ -495,8 +505,9 @@ def refresh(pool: Pool, held: Held) -> bool:
     """What follows from a connection's value for those who look for a slot; whether it takes no new requests any more."""
     value = held.value
     site = pool.sites[held.key]
-    if isinstance(value, HTTP2Connection) and 2 * len(value.control.unsent) > value.peer.limit > 0:
-        held.retired = True  # its slots are taken by resets that have to wait
+    if isinstance(value, HTTP2Connection):
+        if site.only_http1 or 2 * len(value.control.unsent) > value.peer.limit > 0:
+            held.retired = True  # or its slots are taken by resets that have to wait
     over = held.retired or verbs.is_draining(value)
     if not over and verbs.capacity(value) > 0:
         site.free[held.id] = held
@@ -516,8 +527,9 @@ def settle(pool: Pool, held: Held, now: float) -> None:
         drop(pool, held)
         return
     if not held.retired:
-        held.retired = now - held.born >= pool.limits.max_age
-        pool.wake = min(pool.wake, INFINITY if held.retired else held.born + pool.limits.max_age)
+        old_at = held.born + pool.limits.max_age  # in the very sum that the timer is set to: now is not before it
+        held.retired = old_at <= now
+        pool.wake = min(pool.wake, INFINITY if held.retired else old_at)
     over = refresh(pool, held)
     serve(pool, site, now)
     if held.id not in pool.held or verbs.in_flight(held.value):
@@ -526,12 +538,12 @@ def settle(pool: Pool, held: Held, now: float) -> None:
         held.idle_at = now
         pool.freed = True  # it may give way to somebody's dial
     pool.idle[held.id] = held
-    if over or pool.closing_at < INFINITY or now - held.idle_at >= held.expiry:
+    if over or pool.closing_at < INFINITY or held.idle_at + held.expiry <= now:
         shut(pool, held, now)
-    elif len(pool.idle) > pool.limits.max_keepalive_connections:
+        return
+    pool.wake = min(pool.wake, held.idle_at + held.expiry)
+    if len(pool.idle) > pool.limits.max_keepalive_connections:
         shut(pool, next(iter(pool.idle.values())), now)
-    else:
-        pool.wake = min(pool.wake, held.idle_at + held.expiry)
 
 
 def shut(pool: Pool, held: Held, now: float) -> None:
@@ -557,7 +569,8 @@ def drop(pool: Pool, held: Held) -> None:
 
 def tidy(pool: Pool, site: Site) -> None:
     """A site of which nothing is left is forgotten, unless it has taught us something."""
-    if not site.held and not site.dials and not site.waiting and not site.only_http1:
+    learnt = site.only_http1 or site.keepalive != pool.settings.keepalive
+    if not (site.held or site.dials or site.waiting or learnt):
         pool.sites.pop(site.key, None)
 
 
@@ -576,10 +589,10 @@ def unqueue(pool: Pool, site: Site, job: Job) -> None:
 
 
 def fail(pool: Pool, job: Job, failure: Failure, now: float, seen: PoolSnapshot | None = None) -> None:
-    """A request that waits ends without ever having had a slot: nobody acted on it."""
+    """A request that waits ends: nobody acted on it, unless it waits to be tried again."""
     unqueue(pool, pool.sites[job.key], job)
     tell_failure(pool, job, failure, now)
-    end(pool, job, RequestFailed(0, failure), now, seen)
+    end(pool, job, as_known(job, RequestFailed(0, failure)), now, seen)
 
 
 def end(pool: Pool, job: Job, event: Event, now: float, seen: Snapshot | PoolSnapshot | None = None) -> None:

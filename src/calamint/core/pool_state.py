@@ -3,7 +3,8 @@
 from typing import ClassVar, Final, final
 
 from calamint.core import verbs
-from calamint.core.events import Event
+from calamint.core.errors import Failure
+from calamint.core.events import Event, RequestFailed
 from calamint.core.exchange import SETTINGS, Clocks, Settings, check_range, check_seconds
 from calamint.core.snapshot import Snapshot
 from calamint.core.url import Origin
@@ -245,7 +246,7 @@ class Job:
 
     __slots__ = (
         "ticket", "key", "method", "target", "fields", "content", "end", "deadline", "clocks", "protocol", "connect",
-        "queue", "asked_at", "since", "until", "replay", "attempts", "id", "ref", "given", "heard", "status",
+        "queue", "asked_at", "since", "until", "replay", "attempts", "acted", "id", "ref", "given", "heard", "status",
     )  # fmt: skip
 
     def __init__(
@@ -282,11 +283,21 @@ class Job:
         self.since: float = now  # it has waited, or run, since then
         self.until: float = min(deadline, now + queue)
         self.attempts: int = 0
+        self.acted: bool = False  # the peer of an attempt that failed may have acted on it
         self.id: int = 0
         self.ref: int = 0
         self.given: list[tuple[bytes, bool, Fields]] = []  # content that came while it waits
         self.heard: bool = False  # its peer has answered, if only with an interim response
         self.status: int = 0  # of the final response
+
+
+def as_known(job: Job, event: RequestFailed) -> RequestFailed:
+    """Its last attempt may be unprocessed; the request is only if the attempt before was as well."""
+    failure = event.failure
+    if not failure.unprocessed or not job.acted:
+        return event
+    kind, code, message, ref, last = failure.kind, failure.code, failure.message, failure.ref, failure.last_stream_id
+    return RequestFailed(event.ref, Failure(kind, code, message, ref, False, last, failure.clock))
 
 
 @final
@@ -303,7 +314,7 @@ class Held:
         self.value: verbs.Connection = value
         self.jobs: dict[int, Job] = {}
         self.born: Final = now
-        self.idle_at: float = now  # since when nothing runs on it; INFINITY while something does
+        self.idle_at: float = INFINITY  # since when nothing runs on it; INFINITY while something does
         self.expiry: float = expiry  # seconds for which it is kept idle
         self.served: int = 0  # requests that have ended with a response
         self.retired: bool = False  # it takes no new requests, for a reason of ours

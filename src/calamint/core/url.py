@@ -1,7 +1,7 @@
 """Origins and request targets (RFC 9110 §4, RFC 9112 §3, RFC 3986). Hosts arrive here as A-labels or addresses."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, final
 
 from calamint.core.errors import InvalidURL, UnsupportedProtocol
@@ -51,11 +51,12 @@ class URL(Value):
         return f"URL(origin={self.origin!r}, target={self.target!r}, userinfo={userinfo}, fragment={self.fragment!r})"
 
 
-def parse_url(text: str, to_ascii: Callable[[str], str] | None = None) -> URL:
+def parse_url(text: str, to_ascii: Callable[[str], str] | None = None, ports: Mapping[str, int] = DEFAULT_PORTS) -> URL:
     """An absolute URL; raises InvalidURL or UnsupportedProtocol, saying what was seen, but no password.
 
     Characters that may not stand in a target are percent-encoded as UTF-8; what is encoded already stays (RFC 3986 §2.4).
-    `to_ascii` makes A-labels of a host that has other characters than ASCII; without it such a host is refused.
+    `to_ascii` makes A-labels of a host that has other characters than ASCII; without it such a host is refused. `ports`: the
+    schemes that are taken, each with its port.
     """
     scheme, found, rest = text.partition("://")
     scheme = scheme.lower()
@@ -66,14 +67,17 @@ def parse_url(text: str, to_ascii: Callable[[str], str] | None = None) -> URL:
     target = rest[cut:]
     userinfo, _, address = rest[:cut].rpartition("@")
     shown = f"{scheme}://{address}{target}"
-    if scheme not in DEFAULT_PORTS:
-        raise UnsupportedProtocol(f"{shown!r}: the scheme {scheme!r} is not http or https")
+    if scheme not in ports:
+        raise UnsupportedProtocol(f"{shown!r}: the scheme {scheme!r} is not {' or '.join(ports)}")
     if "\\" in userinfo:
         raise InvalidURL(f"{shown!r}: a backslash may not stand before the host")
     host, digits = split_address(address, shown)
-    port = DEFAULT_PORTS[scheme]
+    port = ports[scheme]
     if digits:
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= 65_535):
+            if "@" in target or "@" in fragment:  # perhaps a password with a character that ends the authority
+                shown = f"{scheme}://…@{text.rpartition('@')[2]}"
+                raise InvalidURL(f"{shown!r}: in credentials write %2F for /, %3F for ?, and %23 for #")
             raise InvalidURL(f"{shown!r}: the port {digits!r} is not a number from 0 to 65535")
         port = int(digits)
     if not host:

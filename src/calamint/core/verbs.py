@@ -93,7 +93,10 @@ def cancel(conn: Connection, ref: int, now: float) -> Step:
 
 
 def flush(conn: Connection, now: float, unsent: int = 0) -> Step:
-    """All that was handed out, but for the last `unsent` bytes, is in the kernel: what is next?"""
+    """All that was handed out, but for the last `unsent` bytes, is in the kernel: what is next?
+
+    To be called after each write, and at once also where the kernel took nothing: else what waits there counts as sent.
+    """
     if isinstance(conn, HTTP2Connection):
         return http2.flush(conn, now, unsent)
     return http1.flush(conn, now, unsent)

@@ -19,6 +19,7 @@ class Response:
         self.content = b""
         self.trailers: Fields = ()
         self.interim: list[core.InterimReceived] = []
+        self.ref = 0  # the request on its connection
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.fields)} fields, {len(self.content)} bytes>"
@@ -46,6 +47,7 @@ def assemble(events: Iterable[core.Event]) -> Response:
             parts.append(event.data)
         elif isinstance(event, core.ResponseReceived):
             response.status, response.fields, response.reason = event.status, event.fields, event.reason
+            response.ref = event.ref
         elif isinstance(event, core.InterimReceived):
             response.interim.append(event)
         elif isinstance(event, core.TrailersReceived):

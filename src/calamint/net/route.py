@@ -5,11 +5,16 @@ import ssl
 from collections.abc import Sequence
 from typing import Final
 
-from calamint.core.url import Origin
+from calamint.core.errors import Failure
+from calamint.core.pool_state import H1, Key
+from calamint.core.url import URL, Origin
 from calamint.net.dial import Resolver, look_up
+from calamint.net.handshake import Layers, Refused, stages
+from calamint.net.proxy import Proxy, absolute_form
 from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 SESSIONS: Final = 256  # TLS sessions that a route keeps
+KNOWN: Final = 1024  # origins whose keys are remembered
 
 numbers: Final = itertools.count(1)
 
@@ -19,7 +24,8 @@ class Route:
 
     `verify` and `cert`: see `calamint.net.tls.make_context`. `resolver`: from host and port to addresses, as
     socket.getaddrinfo gives them; it may block. `uds`: a Unix domain socket instead of the host. `local_address`: of this
-    host, to connect from. `server_hostname`: the name in the certificate, if not the origin's host.
+    host, to connect from. `server_hostname`: the name in the certificate, if not the origin's host. `proxy`: what is between;
+    `forward`: it is sent the requests themselves, and so is the origin of its connections, instead of asked for tunnels.
     """
 
     def __init__(
@@ -30,6 +36,8 @@ class Route:
         uds: str | None = None,
         local_address: str | None = None,
         server_hostname: str | None = None,
+        proxy: Proxy | None = None,
+        forward: bool = False,
     ) -> None:
         self.name = f"route {next(numbers)}"  # what stands for it in a key of the pool
         self.verify = verify
@@ -38,6 +46,8 @@ class Route:
         self.uds = uds
         self.local_address = local_address
         self.server_hostname = server_hostname
+        self.proxy = proxy
+        self.forward = forward
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
 
@@ -55,13 +65,72 @@ class Route:
             context.set_alpn_protocols(list(alpn))
         return TLSPipe(context, self.server_hostname or origin.host, self._sessions.get((origin, alpn)))
 
+    def address(self, origin: Origin) -> tuple[str, int]:
+        """Host and port to connect to."""
+        place = origin if self.proxy is None else self.proxy.origin
+        return place.host, place.port
+
+    def layers(self, origin: Origin, protocols: Sequence[str]) -> Layers:
+        """What has to be made on a connected socket before HTTP can begin. Raises Refused where it cannot even begin."""
+        try:
+            if self.forward and self.proxy is not None:
+                return Layers(stages(self.proxy, Origin("http", origin.host, origin.port), None))
+            tls = self.start_tls(origin, protocols) if origin.scheme == "https" else None
+            return Layers(stages(self.proxy, origin, tls))
+        except (OSError, TypeError) as error:
+            what = f"no TLS with {origin.host}: {error}"
+        except ValueError as error:
+            what = f"{(self.server_hostname or origin.host)!r} is no name for a certificate: {error}"
+        raise Refused(Failure("ConnectError", -1, what, 0, True)) from None
+
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:
         """Remembers the session of a connection that has received something: the server's tickets come after the
         handshake (RFC 8446 §4.6.1). The oldest gives way."""
-        session = tls.object.session
+        session = None if self.forward else tls.object.session
         if session is not None and session.has_ticket:
             key = (origin, tuple(protocols))
             self._sessions.pop(key, None)
             self._sessions[key] = session
             if len(self._sessions) > SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
+
+
+class Routes:
+    """The ways of a pool: its own, and one through each proxy that a request has named. `protocols`: what may be spoken,
+    by scheme."""
+
+    def __init__(self, own: Route, protocols: dict[str, tuple[str, ...]]) -> None:
+        self.own = own
+        self.protocols = protocols
+        self.named: dict[str, Route] = {own.name: own}
+        self._through: dict[tuple[Proxy, bool], Route] = {}
+        self._keys: dict[tuple[Origin, Proxy | None], Key] = {}
+
+    def aim(self, url: URL, proxy: Proxy | None) -> tuple[Key, str]:
+        """What a connection for this URL may be shared by, and the target that is sent on it. Raises UnsupportedProtocol."""
+        origin = url.origin
+        key = self._keys.get((origin, proxy))
+        if key is None:
+            if len(self._keys) >= KNOWN:
+                self._keys = {}
+            key = self._keys[(origin, proxy)] = self._make_key(origin, proxy)
+        return key, absolute_form(origin, url.target) if proxy is not None and proxy.forwards(origin) else url.target
+
+    def of(self, key: Key) -> Route:
+        """The way that a key stands for."""
+        return self.named[key.trust]
+
+    def _make_key(self, origin: Origin, proxy: Proxy | None) -> Key:
+        if proxy is None:
+            return Key(origin, self.own.name, self.protocols[origin.scheme])
+        forward = proxy.forwards(origin)
+        route = self._through.get((proxy, forward))
+        if route is None:
+            own = self.own
+            route = Route(
+                own.verify, own.cert, own.resolver, None, own.local_address, own.server_hostname, proxy, forward
+            )
+            self._through[(proxy, forward)] = self.named[route.name] = route
+        if forward:
+            return Key(proxy.origin, route.name, (H1,))
+        return Key(origin, route.name, self.protocols[origin.scheme])

@@ -17,7 +17,7 @@ from calamint.core.value import INFINITY
 from calamint.net.dial import INTERNET, LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, set_options
 from calamint.net.response import Headers, Response, assemble, is_end, to_fields
 from calamint.net.tls import Cert, Verify, make_context
-from calamint.net.wire import Wire, start_tls
+from calamint.net.wire import Waiter, Wire, start_tls
 
 Tap = Callable[[str, bytes], None]
 """Is called with ">" and every piece of output, and with "<" and every piece of input, TLS taken off."""
@@ -34,6 +34,7 @@ class Connection:
 
     def __init__(self, wire: Wire, value: core.Connection, data: bytes, tap: Tap | None = None) -> None:
         self._wire = wire
+        self._waiter = Waiter(wire.sock)
         self._tap = tap
         self._state: tuple[core.Connection, bytes] = (value, data)  # replaced by one assignment
         self._inbox: deque[core.Event] = deque()
@@ -288,7 +289,7 @@ class Connection:
         now = time.monotonic()
         value = self._state[0]
         until = min(core.next_timeout(value), deadline, now + LONGEST)
-        readable, writable = self._wire.waiter.wait(core.wants_read(value), self.wants_write, until - now)
+        readable, writable = self._waiter.wait(core.wants_read(value), self.wants_write, until - now)
         if readable:
             self._read()
         if writable or self._state[1]:

@@ -45,12 +45,12 @@ class Waiter:
 
 
 class Wire:
-    """Takes bytes of the core's output, gives bytes for its input."""
+    """Takes bytes of the core's output, gives bytes for its input. `buffer`: one for several wires, if not one of its own."""
 
-    def __init__(self, sock: socket.socket, tls: TLSPipe | None) -> None:
+    def __init__(self, sock: socket.socket, tls: TLSPipe | None, buffer: bytearray | None = None) -> None:
         self.sock = sock
         self.tls = tls
-        self.buffer = bytearray(READ_SIZE)
+        self.buffer = bytearray(READ_SIZE) if buffer is None else buffer
         self.view = memoryview(self.buffer)
         self.sealed = b""  # ciphertext that the kernel has not taken
         self.held = 0  # plaintext of it of which no byte has left
@@ -59,7 +59,6 @@ class Wire:
         self.ended = False  # nothing more can be read
         self.clean = False  # … because the peer ended its side in an orderly way
         self.reason = ""  # … or why else; a send may have learnt it first, and then an end of what comes proves nothing
-        self.waiter = Waiter(sock)
         sock.setblocking(False)
 
     def send(self, data: bytes) -> int:

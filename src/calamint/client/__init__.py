@@ -1,0 +1,1 @@
+"""HTTP as people use it."""

@@ -1,0 +1,486 @@
+"""The blocking client, for threads."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import final
+
+from calamint.client.base import DRAINED, Auth, BaseClient, Beginning, HeadersInit, Settled, named, note
+from calamint.client.content import AsyncPieces, Form, Params, RequestContent
+from calamint.client.message import Request, Response
+from calamint.client.mock import BaseTransport
+from calamint.client.timeout import DEFAULT, UNSET, Timeout, Unset
+from calamint.client.urls import URL
+from calamint.core.errors import TransportError
+from calamint.core.events import Event
+from calamint.core.exchange import SETTINGS, Settings
+from calamint.core.pool_state import LIMITS, Limits
+from calamint.net.dial import Resolver, look_up
+from calamint.net.proxy import Proxy
+from calamint.net.threads import Call, Pool
+from calamint.net.tls import Cert, Verify
+from calamint.net.trace import Tracer
+
+
+@final
+class Client(BaseClient):
+    """HTTP for threads, which may share it: `with calamint.Client() as client: client.get("https://…")`.
+
+    The names are httpx's. A plain number as `timeout` is the limit for all of a request: see `calamint.Timeout`. `verify`,
+    `cert`: see `calamint.net.tls.make_context`. `proxy`: a URL or a `Proxy` for everything; else, with `trust_env`, the
+    environment says: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY. `retries`: 1, what was provably not processed is sent
+    once more, or 0. `uds`: a Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect
+    from; `resolver`: from host and port to addresses, as socket.getaddrinfo gives them. `transport`: what answers instead of
+    the network, such as a `MockTransport`. `pool`: its connections; `client.pool.snapshot()` shows them.
+    """
+
+    def __init__(
+        self,
+        *,
+        auth: Auth | None = None,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        verify: Verify = True,
+        cert: Cert | None = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = True,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = DEFAULT,
+        follow_redirects: bool = False,
+        limits: Limits = LIMITS,
+        max_redirects: int = 20,
+        base_url: str | URL = "",
+        transport: BaseTransport | None = None,
+        default_encoding: str | Callable[[bytes], str] = "utf-8",
+        retries: int = 1,
+        settings: Settings = SETTINGS,
+        resolver: Resolver = look_up,
+        uds: str | None = None,
+        local_address: str | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        super().__init__(
+            auth=auth,
+            params=params,
+            headers=headers,
+            proxy=proxy,
+            timeout=timeout,
+            follow_redirects=follow_redirects,
+            max_redirects=max_redirects,
+            base_url=base_url,
+            trust_env=trust_env,
+            default_encoding=default_encoding,
+            retries=retries,
+        )
+        self._transport = transport
+        self.pool = Pool(
+            limits=limits,
+            settings=settings,
+            http1=http1,
+            http2=http2,
+            verify=verify,
+            cert=cert,
+            resolver=resolver,
+            uds=uds,
+            local_address=local_address,
+            tracer=tracer,
+        )
+
+    def send(
+        self,
+        request: Request,
+        *,
+        stream: bool = False,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+    ) -> Response:
+        """Sends a request; its response has all of its content, or none of it yet with `stream`. Raises what failed it."""
+        if self.is_closed:
+            raise RuntimeError("the client is closed: it sends no more requests")
+        follows = self.follow_redirects if isinstance(follow_redirects, Unset) else follow_redirects
+        limits = self._limits(request)
+        self._authorize(request, auth)
+        history: list[Response] = []
+        while True:
+            response = self._send_once(request, limits, stream)
+            response.history = list(history)
+            following = self._redirect(request, response)
+            if following is None or not follows:
+                response.next_request = following
+                if not stream:
+                    response.read()  # its codings are undone here, and not in whatever asks for it first
+                return response
+            try:
+                self._check_redirect(history, following)
+            finally:
+                drain(response)
+            history.append(response)
+            request = following
+
+    def _send_once(self, request: Request, limits: Settled, stream: bool) -> Response:
+        """One request and its response, without redirects."""
+        began = time.perf_counter()
+        if self._transport is not None:
+            response = self._transport.handle_request(request)
+            response.request = request
+            response._began = began
+            if not stream:
+                response.read()
+                response.close()
+                response._finish()
+            return response
+        timeout = limits.timeout
+        call: Call | None = None
+        try:
+            call = self.pool.request(
+                request.method,
+                request.url.parsed,
+                request.headers.fields,
+                request.body.whole,
+                end=request.body.parts is None,
+                timeout=limits.left(),
+                clocks=timeout.clocks,
+                pool=timeout.pool,
+                connect=timeout.connect,
+                replay=self._retries > 0,
+                proxy=self._choose_proxy(request.url),
+            )
+            if request.body.parts is not None:
+                self._upload(call, request)
+            if stream:
+                return self._begin(call, request, began)
+            return self._whole(request, call.response(), call.protocol, began)
+        except BaseException as error:
+            if call is not None:
+                call.cancel()
+            if isinstance(error, TransportError):
+                raise named(error, request) from None
+            raise
+
+    def _upload(self, call: Call, request: Request) -> None:
+        """Content in pieces; what the peer does not want any more is not sent."""
+        parts = request.body.parts
+        if parts is None or isinstance(parts, AsyncPieces):
+            raise TypeError("content of an asynchronous iterable: use AsyncClient, or an iterable")
+        for piece in parts:
+            if piece and not call.send_data(piece):
+                return
+        call.send_data(b"", end=True)
+
+    def _begin(self, call: Call, request: Request, began: float) -> Response:
+        """A response whose content is still to come."""
+        beginning = Beginning()
+        while not beginning.take(call.receive_all()):
+            pass
+        head = beginning.head
+        assert head is not None
+        response = self._head(request, head.status, head.reason, head.ref, call.protocol)
+        response._headers = head.fields
+        response.interim = tuple(beginning.interim)
+        response._began = began
+        response.stream = Stream(call, response, beginning.rest)
+        response.is_closed = False
+        response._raw = None
+        return response
+
+    def request(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        content: RequestContent | None = None,
+        data: Form | None = None,
+        json: object = None,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Response:
+        """Sends a request and reads its response. `content`, `data`, `json`: see `calamint.Request`; `auth`: user and
+        password. Raises InvalidURL, UnsupportedProtocol, LocalProtocolError, TransportError, DecodingError."""
+        request = self.build_request(
+            method,
+            url,
+            content=content,
+            data=data,
+            json=json,
+            params=params,
+            headers=headers,
+            timeout=timeout,
+            extensions=extensions,
+        )
+        return self.send(request, auth=auth, follow_redirects=follow_redirects)
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        content: RequestContent | None = None,
+        data: Form | None = None,
+        json: object = None,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Iterator[Response]:
+        """As `request`, but the content comes as it is read: `with client.stream("GET", url) as response:`. Leaving the
+        block closes it: what has not been read is not wanted any more."""
+        request = self.build_request(
+            method,
+            url,
+            content=content,
+            data=data,
+            json=json,
+            params=params,
+            headers=headers,
+            timeout=timeout,
+            extensions=extensions,
+        )
+        response = self.send(request, stream=True, auth=auth, follow_redirects=follow_redirects)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def get(
+        self,
+        url: str | URL,
+        *,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Response:
+        """A GET request: see `request`."""
+        return self.request(
+            "GET",
+            url,
+            params=params,
+            headers=headers,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    def options(
+        self,
+        url: str | URL,
+        *,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Response:
+        """A OPTIONS request: see `request`."""
+        return self.request(
+            "OPTIONS",
+            url,
+            params=params,
+            headers=headers,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    def head(
+        self,
+        url: str | URL,
+        *,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Response:
+        """A HEAD request: see `request`."""
+        return self.request(
+            "HEAD",
+            url,
+            params=params,
+            headers=headers,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    def delete(
+        self,
+        url: str | URL,
+        *,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Response:
+        """A DELETE request: see `request`."""
+        return self.request(
+            "DELETE",
+            url,
+            params=params,
+            headers=headers,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    def post(
+        self,
+        url: str | URL,
+        *,
+        content: RequestContent | None = None,
+        data: Form | None = None,
+        json: object = None,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Response:
+        """A POST request: see `request`."""
+        return self.request(
+            "POST",
+            url,
+            content=content,
+            data=data,
+            json=json,
+            params=params,
+            headers=headers,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    def put(
+        self,
+        url: str | URL,
+        *,
+        content: RequestContent | None = None,
+        data: Form | None = None,
+        json: object = None,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Response:
+        """A PUT request: see `request`."""
+        return self.request(
+            "PUT",
+            url,
+            content=content,
+            data=data,
+            json=json,
+            params=params,
+            headers=headers,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    def patch(
+        self,
+        url: str | URL,
+        *,
+        content: RequestContent | None = None,
+        data: Form | None = None,
+        json: object = None,
+        params: Params | None = None,
+        headers: HeadersInit | None = None,
+        auth: Auth | None | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: float | Timeout | None | Unset = UNSET,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Response:
+        """A PATCH request: see `request`."""
+        return self.request(
+            "PATCH",
+            url,
+            content=content,
+            data=data,
+            json=json,
+            params=params,
+            headers=headers,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    def close(self, grace: float = 0.0) -> None:
+        """Takes no more requests; what runs may take `grace` seconds more, and is reset then. More than once is no mistake."""
+        self.is_closed = True
+        self.pool.close(grace)
+        if self._transport is not None:
+            self._transport.close()
+
+    def __enter__(self) -> "Client":
+        if self.is_closed:
+            raise RuntimeError("the client is closed: it cannot be opened again")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@final
+class Stream:
+    """The content of a response as it comes from a call."""
+
+    def __init__(self, call: Call, response: Response, events: list[Event]) -> None:
+        self._call = call
+        self._response = response
+        self._events = events
+
+    def __iter__(self) -> Iterator[bytes]:
+        events, self._events = self._events, []
+        try:
+            while True:
+                yield from note(self._response, events)
+                events = self._call.receive_all()
+                if not events:
+                    return
+        except TransportError as error:
+            raise named(error, self._response.request) from None
+
+    def close(self) -> None:
+        """What has not come is not wanted any more."""
+        self._call.cancel()
+
+
+def drain(response: Response) -> None:
+    """Reads the content of a redirect, which nobody wants, as far as that lets its connection be used again."""
+    if response.is_closed:
+        return
+    try:
+        for _ in response.iter_raw():
+            if response.num_bytes_downloaded > DRAINED:
+                break
+    except TransportError:
+        pass
+    finally:
+        response.close()

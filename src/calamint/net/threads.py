@@ -1,0 +1,465 @@
+"""A pool of connections for threads: requests of many threads share them, and no thread is run for it.
+
+One lock guards the core's pool and all sockets. Whoever waits first leads: without the lock it waits in one selector for
+all, then takes the lock, reads, lets the clocks run, writes, and puts what came into the boxes of those who asked for it;
+when it has what it came for it leaves the lead to another who waits. Between calls nothing happens.
+
+What is changed under the lock is marked. A mark that is found there later was left by an interrupt, a signal's exception
+between two lines: then nothing of it can be trusted, and the pool starts over with nothing.
+"""
+
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, final
+from weakref import WeakSet
+
+from calamint import core
+from calamint.core import pool_view
+from calamint.core.errors import TransportError, UnsupportedProtocol, to_exception
+from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
+from calamint.core.pool_state import LIMITS, Key, Limits, PoolSnapshot, Stats
+from calamint.core.pool_state import Pool as CorePool
+from calamint.core.url import URL
+from calamint.core.value import INFINITY, Fields
+from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.hub import Box, Hub, Ready
+from calamint.net.proxy import Proxy
+from calamint.net.response import Headers, Response, assemble, to_fields
+from calamint.net.route import Route, Routes
+from calamint.net.tls import Cert, Verify
+from calamint.net.trace import Tracer, is_wanted, logger, tell
+
+INTERRUPTED: Final = "an interrupt (a signal?) came between bytes and their record: the pool started over"
+FORKED: Final = "the process was forked: its connections belong to the parent"
+KNOWN_URLS: Final = 512  # whose parts a pool remembers
+
+pools: "Final[WeakSet[Pool]]" = WeakSet()
+
+
+@final
+class Pool:
+    """Connections to any number of origins, shared by threads.
+
+    `limits`: see `calamint.Limits`; `settings`: those of each connection. `http1`, `http2`: what may be spoken; https asks by
+    ALPN, http is HTTP/1.1, or HTTP/2 by prior knowledge with `http1=False` (RFC 9113 §3.3). `verify` and `cert`: see
+    `calamint.net.tls.make_context`. `resolver`: from host and port to addresses, as socket.getaddrinfo gives them. `uds`: a
+    Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect from. `tracer`: whom to
+    tell what happens. Raises UnsupportedProtocol where no protocol is allowed.
+
+    After a fork the child's pool starts with nothing, and so does one in which an interrupt has left things half done.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits = LIMITS,
+        settings: Settings = SETTINGS,
+        http1: bool = True,
+        http2: bool = True,
+        verify: Verify = True,
+        cert: Cert | None = None,
+        resolver: Resolver = look_up,
+        uds: str | None = None,
+        local_address: str | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        if not http1 and not http2:
+            raise UnsupportedProtocol("http1=False and http2=False leave no protocol")
+        self._limits = limits
+        self._settings = settings
+        both = ("h2", "http/1.1") if http1 and http2 else ("http/1.1",) if http1 else ("h2",)
+        route = Route(verify, cert, resolver, uds, local_address)
+        self._routes = Routes(route, {"https": both, "http": both[-1:]})
+        self._tracer = tracer
+        self._lock = threading.Lock()
+        self._closed = False
+        self._stranger = 0  # in a forked child, until somebody was told: the process that made it
+        self._urls: dict[str, URL] = {}
+        self._hub = Hub(CorePool(limits, settings), self._routes)
+        pools.add(self)
+
+    def request(
+        self,
+        method: str,
+        url: str | URL,
+        headers: Headers = (),
+        content: bytes | str | None = None,
+        *,
+        end: bool = True,
+        timeout: float | None = None,
+        clocks: Clocks = CLOCKS,
+        pool: float | None = 30.0,
+        connect: float | None = 10.0,
+        replay: bool = True,
+        protocol: str = "",
+        proxy: Proxy | None = None,
+    ) -> "Call":
+        """A request, sent at once or as soon as a connection has room for it; never waits. What it says comes from the call.
+
+        `content`: all of it, or its beginning with `end=False` and `send_data` for the rest. Seconds, None for no limit:
+        `timeout` in all, `pool` in the queue for a slot, `connect` for DNS, TCP and TLS; silence is bounded by `clocks`.
+        `replay`: what was not processed may be sent once more. `protocol`: of an extended CONNECT (RFC 8441), "" for none.
+        `proxy`: to be reached through it; `connect` is for all of the way. Raises LocalProtocolError, InvalidURL,
+        UnsupportedProtocol; then nothing has changed.
+        """
+        key, target = self._find(url, proxy)
+        data = content.encode() if isinstance(content, str) else content
+        if data is not None and not isinstance(data, bytes):
+            raise TypeError(f"content is {type(data).__name__}, not bytes or str")
+        fields = to_fields(headers)
+        if proxy is not None and self._routes.of(key).forward:
+            fields += proxy.fields
+        if self._stranger:
+            self._say_forked()
+        box = Box(self._hub)
+        call = Call(self, box, f"{method} {target}")
+        try:
+            with self._lock:
+                now = time.monotonic()
+                hub = self._enter()
+                box.hub = hub
+                hub.core.traced = is_wanted(self._tracer)
+                hub.marked = True
+                hub.submit(
+                    box,
+                    key,
+                    method,
+                    target,
+                    fields,
+                    data,
+                    end,
+                    INFINITY if timeout is None else now + timeout,
+                    clocks,
+                    pool,
+                    connect,
+                    replay,
+                    protocol,
+                    now,
+                )
+                hub.settle()
+                hub.marked = False
+            if hub.reports:
+                self._tell(hub)
+            return call
+        except BaseException:
+            call.cancel()
+            raise
+
+    def snapshot(self) -> PoolSnapshot:
+        """Every connection, request and dial at this moment; `print(pool.snapshot().describe())` says who waits for what."""
+        with self._lock:
+            return pool_view.snapshot(self._enter().core, time.monotonic())
+
+    def stats(self) -> Stats:
+        """Numbers at this moment, at no cost."""
+        with self._lock:
+            return pool_view.stats(self._enter().core, time.monotonic())
+
+    def close(self, grace: float = 0.0) -> None:
+        """Takes nothing new, lets what runs end for `grace` seconds, and resets the rest. Waits for no peer but in that time.
+        May be called again, with less time for what still runs."""
+        box = Box(self._hub)
+        with self._lock:
+            hub = self._enter()
+            box.hub = hub
+            self._closed = True
+            hub.marked = True
+            hub.close(time.monotonic(), grace)
+            hub.settle()
+            hub.marked = False
+        self._tell(hub)
+        self._wait(box, lambda: hub.gone or not hub.core.held, True)
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What calls do
+
+    def _send_data(self, box: Box, data: bytes, end: bool, trailers: Fields) -> bool:
+        """See `Call.send_data`."""
+        with self._lock:
+            hub = self._enter()
+            if box.over:
+                return False
+            hub.marked = True
+            hub.send_data(box, data, end, trailers, time.monotonic())
+            hub.settle()
+            hub.marked = False
+            waits = hub.queued(box) > 0
+        self._tell(hub)
+        if waits:
+            most = self._settings.stream_window // 2
+            self._wait(box, lambda: box.over or box.unread > most or not hub.queued(box), True)
+        return not box.over
+
+    def _consume(self, box: Box, size: int) -> None:
+        """Content of the box counts as read."""
+        with self._lock:
+            hub = self._enter()
+            if box.over:
+                return
+            hub.marked = True
+            hub.consume(box, size, time.monotonic())
+            hub.settle()
+            hub.marked = False
+        self._tell(hub)
+
+    def _cancel(self, box: Box) -> None:
+        """The request of the box is over, and what has come of it is not wanted."""
+        with self._lock:
+            hub = self._enter()
+            hub.marked = True
+            hub.cancel(box, time.monotonic())
+            hub.settle()
+            hub.marked = False
+        self._tell(hub)
+
+    def _protocol(self, box: Box) -> str:
+        """What the request of the box is spoken in, as far as that is known."""
+        with self._lock:
+            return "" if box.over else pool_view.protocol(self._enter().core, box.ticket)
+
+    def _wait(self, box: Box, condition: Callable[[], bool], more: bool = False) -> None:
+        """Waits until the condition is true: as the leader, or until the leader says so. `more`: it is about more than what
+        comes into the box."""
+        hub = box.hub
+        ready: Ready | None = None
+        waits = True
+        try:
+            while waits:
+                seconds = 0.0
+                sleeper: threading.Lock | None = None
+                with self._lock:
+                    self._enter()
+                    now = time.monotonic()
+                    hub.marked = not hub.gone
+                    if ready is not None:
+                        hub.asleep = False
+                        if not hub.gone:
+                            hub.turn(ready, now)
+                    waits = not condition()
+                    if not waits:
+                        hub.leave(box)
+                    hub.settle()
+                    if not waits or hub.reports:
+                        ready = None
+                    elif hub.leader in (None, box) or hub.thread == threading.get_ident():
+                        ready = []
+                        seconds = hub.lead(box, condition if more else None, now)
+                    else:
+                        ready = None
+                        sleeper = hub.follow(box, condition if more else None)
+                    hub.marked = False
+                if hub.reports:
+                    self._tell(hub)
+                elif sleeper is not None:
+                    sleeper.acquire()
+                    waits = hub.leader is box or more or not condition()
+                elif ready is not None:
+                    ready = hub.select(seconds)
+        except BaseException:
+            self._leave(box)
+            raise
+
+    def _leave(self, box: Box) -> None:
+        """An interrupt has ended a wait."""
+        try:
+            self._go(box)
+        except BaseException:  # and another one its end
+            self._go(box)
+            raise
+
+    def _go(self, box: Box) -> None:
+        with self._lock:
+            self._enter()
+            box.hub.leave(box)
+            box.hub.settle()
+
+    # Under the lock
+
+    def _enter(self) -> Hub:
+        """What the pool works with; a new one where an interrupt has left the old one half changed."""
+        hub = self._hub
+        if hub.marked:
+            hub.scrap("ReadError", INTERRUPTED)
+            self._start_over()
+            hub.marked = False
+        return self._hub
+
+    def _start_over(self) -> None:
+        """With nothing; closed, if it was."""
+        hub = Hub(CorePool(self._limits, self._settings), self._routes)
+        if self._closed:
+            hub.close(time.monotonic(), 0.0)
+        self._hub = hub
+
+    # Without it
+
+    def _find(self, url: str | URL, proxy: Proxy | None) -> tuple[Key, str]:
+        """What a request for this URL may share connections with, and its target."""
+        if not isinstance(url, str):
+            return self._routes.aim(url, proxy)
+        known = self._urls.get(url)
+        if known is None:
+            known = read_url(url)
+            if len(self._urls) >= KNOWN_URLS:
+                self._urls = {}
+            self._urls[url] = known
+        return self._routes.aim(known, proxy)
+
+    def _tell(self, hub: Hub) -> None:
+        """Reports go out while nothing is locked."""
+        with suppress(IndexError):  # another thread may have told it
+            while hub.reports:
+                tell(self._tracer, hub.reports.popleft())
+
+    def _say_forked(self) -> None:
+        """Once in a process that is not the one that made the pool."""
+        maker, self._stranger = self._stranger, 0
+        logger.warning("a pool of process %d is used in its fork %d, where it starts with nothing", maker, os.getpid())
+
+    def _begin_in_child(self) -> None:
+        """In a forked child, before anything else runs there: descriptors are closed, and nothing is said to any peer."""
+        self._lock = threading.Lock()
+        hub = self._hub
+        hub.leader = None  # no other thread has come along
+        hub.scrap("ReadError", FORKED)
+        self._stranger = self._stranger or os.getppid()
+        self._start_over()
+
+
+@final
+class Call:
+    """One request under way: what comes of it, one thread at a time. Leaving `with call:` cancels what is not over.
+
+    Content counts as consumed when its event is taken; what is not taken holds up no other request.
+    """
+
+    __slots__ = ("_pool", "_box", "_name")
+
+    def __init__(self, pool: Pool, box: Box, name: str) -> None:
+        self._pool = pool
+        self._box = box
+        self._name = name
+
+    @property
+    def ticket(self) -> int:
+        """Its number in the pool."""
+        return self._box.ticket
+
+    @property
+    def protocol(self) -> str:
+        """ "h2" or "http/1.1"; empty while it waits for a connection."""
+        return self._box.protocol or self._pool._protocol(self._box)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come, though there may be something to take."""
+        return self._box.over
+
+    def receive(self) -> core.Event | None:
+        """The next event; None after ResponseEnded. Raises what failed the request, once all that came before is taken."""
+        box = self._box
+        while True:
+            over = box.over  # to be looked at first: events come before it
+            if box.events:
+                event = box.events[0]
+                if not over and isinstance(event, core.DataReceived):
+                    self._pool._consume(box, len(event.data))
+                if box.events:  # or it was cancelled meanwhile
+                    del box.events[0]
+                    return event
+            elif over:
+                self._end()
+                return None
+            else:
+                self._pool._wait(box, box.is_stirred)
+
+    def receive_all(self) -> list[core.Event]:
+        """The events that are there, or the next that come; none after ResponseEnded. Raises as `receive` does."""
+        box = self._box
+        while True:
+            over = box.over
+            if box.events:
+                if box.unread and not over:
+                    self._pool._consume(box, box.unread)
+                events = box.events[:]
+                del box.events[: len(events)]
+                if events:
+                    return events
+            elif over:
+                self._end()
+                return []
+            else:
+                self._pool._wait(box, box.is_stirred)
+
+    def response(self) -> Response:
+        """All of it. Raises what failed the request, and StreamClosed where some of it has been taken as events."""
+        box = self._box
+        while not box.over:
+            if box.unread:
+                self._pool._consume(box, box.unread)
+            if not box.over:
+                self._pool._wait(box, box.is_due)
+        self._end()
+        events, box.events = box.events, []
+        return assemble(events)
+
+    def send_data(self, data: bytes, *, end: bool = False, trailers: Headers = ()) -> bool:
+        """More of the request's content; False where the request is over, and its events say how.
+
+        Returns when no more than the output budget waits; reading goes on meanwhile. It does not wait either while half a
+        window of the response is unread: the peer may go on only after the reader does. Raises LocalProtocolError.
+        """
+        return self._pool._send_data(self._box, data, end, to_fields(trailers))
+
+    def cancel(self) -> None:
+        """It is not wanted any more: RST_STREAM on HTTP/2; on HTTP/1.1 the connection ends. Never waits. A no-op when over."""
+        if not self._box.over:
+            self._pool._cancel(self._box)
+
+    def __enter__(self) -> "Call":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        """Takes no lock, since it may run anywhere: the pool cancels the request on its next turn."""
+        box: Box | None = getattr(self, "_box", None)  # none where `__init__` was interrupted
+        if box is not None and box.ticket and not box.over:
+            box.hub.dropped.append(box)
+            warnings.warn(f"a request was dropped unclosed: {self._name}", ResourceWarning, 2, self)
+
+    def _end(self) -> None:
+        """Raises what failed it, each time a fresh exception."""
+        failed = self._box.failed
+        if failed is not None:
+            assert isinstance(failed.event, core.RequestFailed)
+            error = to_exception(failed.event.failure)
+            if isinstance(error, TransportError):
+                error.attempts = failed.attempts
+                error.snapshot = failed.snapshot
+            raise error
+
+
+def begin_in_child() -> None:
+    """After a fork, in the child."""
+    for pool in list(pools):
+        pool._begin_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=begin_in_child)
