@@ -172,7 +172,12 @@ class Http1Model:
         if served.key in self.requests:
             self.complain(f"request {served.key} came twice")
         self.requests[served.key] = served
-        if any(each.method in ("POST", "PATCH", "CONNECT") or not each.complete for each in self._waiting):
+        misled = (
+            "garbage" in self.crimes or "unasked" in self.crimes
+        )  # it was taken for a response, or for a part of one
+        if not misled and any(
+            each.method in ("POST", "PATCH", "CONNECT") or not each.complete for each in self._waiting
+        ):
             self.complain("pipelined behind a request that is not idempotent, or not complete (RFC 9112 §9.3.2)")
         plan = served.plan = draw_plan(self.seed, served.key, self.habits)
         lengths, codings = fields.get(b"content-length", []), fields.get(b"transfer-encoding", [])
