@@ -33,12 +33,9 @@ if TYPE_CHECKING:
         WriteTimeout,
     )
     from calamint.core.exchange import Clocks, Settings
-<<<<<<< HEAD
+    from calamint.core.pool_state import Limits
     from calamint.net.aio import Call as AsyncCall
     from calamint.net.aio import Pool as AsyncPool
-=======
-    from calamint.core.pool_state import Limits
->>>>>>> main
     from calamint.net.response import Response
     from calamint.net.sync import Connection, connect
     from calamint.net.threads import Call, Pool
@@ -51,11 +48,8 @@ HOMES = {
         "StreamError StreamReset TimeoutException TransportError UnsupportedProtocol WriteError WriteTimeout"
     ),
     "calamint.core.exchange": "Clocks Settings",
-<<<<<<< HEAD
-    "calamint.net.aio": "AsyncCall AsyncPool",
-=======
     "calamint.core.pool_state": "Limits",
->>>>>>> main
+    "calamint.net.aio": "AsyncCall AsyncPool",
     "calamint.net.response": "Response",
     "calamint.net.sync": "Connection connect",
     "calamint.net.threads": "Call Pool",

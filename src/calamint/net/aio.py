@@ -13,16 +13,17 @@ from calamint.core.events import DataReceived, Event, RequestFailed
 from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
 from calamint.core.pool_state import LIMITS, Key, Limits, PoolSnapshot, Stats
 from calamint.core.pool_state import Pool as CorePool
-from calamint.core.url import URL, Origin
+from calamint.core.url import URL
 from calamint.core.value import INFINITY
 from calamint.net.aio_desk import Desk, Inbox
 from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.proxy import Proxy
 from calamint.net.response import Headers, Response, assemble, to_fields
-from calamint.net.route import Route
+from calamint.net.route import Route, Routes
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer, is_wanted
 
-REMEMBERED: Final = 1024  # origins, and URLs, that a pool knows without reading them again
+KNOWN_URLS: Final = 1024  # that a pool has read, and need not read again
 
 
 class Call:
@@ -216,13 +217,13 @@ class Pool:
     ) -> None:
         self._limits = limits
         self._settings = settings
-        self._protocols = tuple([name for name, allowed in (("h2", http2), ("http/1.1", http1)) if allowed])
-        if not self._protocols:
+        protocols = tuple([name for name, allowed in (("h2", http2), ("http/1.1", http1)) if allowed])
+        if not protocols:
             raise UnsupportedProtocol("http1=False and http2=False leave no protocol")
-        self._route = Route(verify, cert, resolver, uds, local_address)
+        route = Route(verify, cert, resolver, uds, local_address)
+        self._routes = Routes(route, {"https": protocols, "http": protocols[-1:]})
         self._tracer = tracer
-        self._keys: dict[Origin, Key] = {}
-        self._places: dict[str, tuple[Key, str]] = {}
+        self._urls: dict[str, URL] = {}
         self._desk: Desk | None = None
         self._closed = False
         CorePool(limits, settings)  # raises what is wrong with them
@@ -241,23 +242,28 @@ class Pool:
         connect: float | None = 10.0,
         replay: bool = True,
         protocol: str = "",
+        proxy: Proxy | None = None,
     ) -> Call:
         """A request, which goes out as soon as a connection has room for it. Never waits.
 
         `content`: all of it, or its beginning with `end=False` and `send_data` for the rest. `timeout`: seconds in all,
         None for no limit; silence is bounded by `clocks`. `pool`: seconds that it may wait for a slot; `connect`: for a
         connection that it needs. `replay`: whether it may be sent once more where the peer did not act on it. `protocol`:
-        of an extended CONNECT (RFC 8441). A URL value may have any target, such as that of a CONNECT.
+        of an extended CONNECT (RFC 8441). `proxy`: to be reached through it; `connect` is for all of the way. A URL value
+        may have any target, such as that of a CONNECT.
         Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, and RuntimeError where no asyncio event loop runs; then
         nothing has changed.
         """
         here = self._desk
         if here is None or not here.is_here():
             here = self._begin()
-        place = self._places.get(url) if isinstance(url, str) else None
-        key, target = self._find(url) if place is None else place
+        key, target = self._find(url, proxy)
         data = content.encode() if isinstance(content, str) else content
+        if data is not None and not isinstance(data, bytes):
+            raise TypeError(f"content is {type(data).__name__}, not bytes or str")
         fields = to_fields(headers)
+        if proxy is not None and self._routes.of(key).forward:
+            fields += proxy.fields
         now = time.monotonic()
         deadline = INFINITY if timeout is None else now + timeout
         here.pool.traced = is_wanted(self._tracer)
@@ -318,20 +324,17 @@ class Pool:
             raise LocalProtocolError("the pool is closed: it takes no new requests")
         if self._desk is not None:
             self._desk.leave()
-        self._desk = Desk(loop, CorePool(self._limits, self._settings), self._route, self._tracer)
+        self._desk = Desk(loop, CorePool(self._limits, self._settings), self._routes, self._tracer)
         return self._desk
 
-    def _find(self, url: str | URL) -> tuple[Key, str]:
+    def _find(self, url: str | URL, proxy: Proxy | None) -> tuple[Key, str]:
         """What a connection for it may be shared by, and its target. Raises InvalidURL, UnsupportedProtocol."""
-        parsed = url if isinstance(url, URL) else read_url(url)
-        key = self._keys.get(parsed.origin)
-        if key is None:
-            if len(self._keys) >= REMEMBERED:
-                self._keys.clear()
-            protocols = self._protocols if parsed.origin.scheme == "https" else self._protocols[-1:]
-            key = self._keys[parsed.origin] = Key(parsed.origin, self._route.name, protocols)
-        if isinstance(url, str):
-            if len(self._places) >= REMEMBERED:
-                self._places.clear()
-            self._places[url] = (key, parsed.target)
-        return key, parsed.target
+        if not isinstance(url, str):
+            return self._routes.aim(url, proxy)
+        known = self._urls.get(url)
+        if known is None:
+            known = read_url(url)
+            if len(self._urls) >= KNOWN_URLS:
+                self._urls = {}
+            self._urls[url] = known
+        return self._routes.aim(known, proxy)

@@ -21,7 +21,7 @@ from calamint.core.pool_state import Action, Deliver, Dial, Pool, Report, Shut, 
 from calamint.core.value import INFINITY
 from calamint.net.aio_link import Link, open_link, to_failure
 from calamint.net.dial import LONGEST
-from calamint.net.route import Route
+from calamint.net.route import Routes
 from calamint.net.tls import READ_SIZE
 from calamint.net.trace import Tracer, logger, tell
 
@@ -67,11 +67,11 @@ class Inbox:
 class Desk:
     """The pool in one event loop: it carries out what the core says, and tells it what happens."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool, route: Route, tracer: Tracer | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool, routes: Routes, tracer: Tracer | None) -> None:
         self.loop = loop
         self.pid = os.getpid()
         self.pool = pool
-        self.route = route
+        self.routes = routes
         self.tracer = tracer
         self.view = memoryview(bytearray(READ_SIZE))
         self.links: dict[int, Link] = {}  # until their sockets are closed
@@ -106,7 +106,7 @@ class Desk:
             elif isinstance(action, Shut):
                 self.shut(action.id)
             elif isinstance(action, Dial):
-                task = self.spawn(open_link(self, action, self.route))
+                task = self.spawn(open_link(self, action, self.routes.of(action.key)))
                 self.dials[action.id] = task
                 task.add_done_callback(lambda task, id=action.id: self.dialled(id, task))  # type: ignore[misc]  # default
             else:
@@ -259,7 +259,8 @@ class Desk:
     def keep_session(self, link: Link) -> None:
         """For the next TLS handshake with the same origin."""
         if link.tls is not None:
-            self.route.keep_session(link.dial.key.origin, link.dial.protocols, link.tls)
+            key = link.dial.key
+            self.routes.of(key).keep_session(key.origin, link.dial.protocols, link.tls)
 
     # Its end
 
@@ -310,9 +311,7 @@ class Desk:
     def drain(self) -> None:
         """Cancels what was dropped."""
         while self.dropped:
-            ticket = self.dropped.popleft()
-            self.inboxes.pop(ticket, None)
-            self.act(core.cancel(self.pool, ticket, time.monotonic()))
+            self.act(core.cancel(self.pool, self.dropped.popleft(), time.monotonic()))
 
     def leave(self) -> None:
         """From somewhere else: this desk is not used any more. No byte is written where that could be another's."""

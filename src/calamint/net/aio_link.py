@@ -14,7 +14,6 @@ from typing import Final, Protocol, TypeVar, cast
 
 from calamint.core.errors import ConnectError, Failure
 from calamint.core.pool_state import Dial
-from calamint.core.url import Origin
 from calamint.core.value import INFINITY
 from calamint.net.dial import (
     INTERNET,
@@ -28,6 +27,7 @@ from calamint.net.dial import (
     open_unix,
     set_options,
 )
+from calamint.net.handshake import Layers, Refused
 from calamint.net.route import Route
 from calamint.net.tls import TLSPipe
 from calamint.net.wire import SEAL_SIZE, say
@@ -59,17 +59,21 @@ class Link(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "owner", "dial", "id", "sock", "tls", "protocol", "transport", "made", "fresh", "out", "scheduled", "blocked",
+        "owner", "dial", "id", "sock", "tls", "protocol", "leftover", "transport", "made", "fresh", "out", "scheduled", "blocked",
         "paused", "shut", "over", "reason",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, dial: Dial, sock: socket.socket, tls: TLSPipe | None, protocol: str) -> None:
+    def __init__(
+        self, owner: Owner, dial: Dial, sock: socket.socket, tls: TLSPipe | None, protocol: str, leftover: bytes
+    ) -> None:
+        """`leftover`: what has come of the connection already."""
         self.owner = owner
         self.dial = dial
         self.id = dial.id
         self.sock = sock
         self.tls = tls
         self.protocol = protocol
+        self.leftover = leftover
         self.transport: asyncio.Transport
         self.made = False  # it has its transport, which closes the socket
         self.fresh = True  # nothing has been received
@@ -171,6 +175,8 @@ class Link(asyncio.BufferedProtocol):
         self.made = True
         self.transport.set_write_buffer_limits(0)  # so that all that waits there is what the kernel has refused
         self.owner.enter(self)
+        if self.leftover and not self.over:
+            self.owner.received(self, self.leftover)
         if self.tls is not None and not self.over:
             self.take(self.tls)  # what came with the end of the handshake
 
@@ -238,56 +244,41 @@ class Link(asyncio.BufferedProtocol):
             pass
 
 
-class Stage(Protocol):
-    """A handshake that knows no socket: bytes in and out, until it is done. TLSPipe is one."""
-
-    def handshake(self) -> bool:
-        """Goes on as far as it can; True when it is done."""
-
-    def sealed(self) -> bytes:
-        """What has to go out."""
-
-    def feed(self, data: bytes) -> None:
-        """What came; nothing for the end."""
-
-
-async def pass_stage(loop: asyncio.AbstractEventLoop, sock: socket.socket, stage: Stage) -> None:
-    """Runs a handshake on a connected socket. Raises what it raises, after its last words, and OSError."""
-    done = False
-    while not done:
-        try:
-            done = stage.handshake()
-        except BaseException:
-            say(sock, stage.sealed())
-            raise
-        if sealed := stage.sealed():
-            await loop.sock_sendall(sock, sealed)
-        if not done:
-            stage.feed(await loop.sock_recv(sock, HANDSHAKE_SIZE))
-
-
 async def open_link(owner: Owner, dial: Dial, route: Route) -> None:
-    """Makes a connection, and gives it to its owner. Raises ConnectError."""
+    """Makes a connection, and gives it to its owner. Raises Refused, ConnectError."""
     loop, origin = owner.loop, dial.key.origin
     if route.uds is not None:
         sock = open_unix(route.uds, time.monotonic() + LONGEST)  # which does not wait
         sock.setblocking(False)
         owner.sockets.add(sock)
     else:
-        addresses = await look_up(loop, origin.host, origin.port, route.resolver)
-        sock = await open_tcp(owner, Race(origin.host, origin.port, addresses), route.local_address)
+        host, port = route.address(origin)
+        addresses = await look_up(loop, host, port, route.resolver)
+        sock = await open_tcp(owner, Race(host, port, addresses), route.local_address)
     try:
-        tls, protocol = None, dial.protocols[-1]
-        if origin.scheme == "https":
-            tls = await start_tls(loop, sock, route, origin, dial.protocols)
-            protocol = tls.object.selected_alpn_protocol() or "http/1.1"
-            if protocol not in dial.protocols:
-                what = f"the server speaks {protocol} where {' or '.join(dial.protocols)} was asked for"
-                raise ConnectError(what, unprocessed=True)
+        layers = route.layers(origin, dial.protocols)
+        await shake_hands(loop, sock, layers)
+        protocol = route.spoken(origin, dial.protocols, layers.pipe)
     except BaseException:
         discard(owner, sock)
         raise
-    await hand_over(owner, Link(owner, dial, sock, tls, protocol))
+    await hand_over(owner, Link(owner, dial, sock, layers.pipe, protocol, layers.leftover))
+
+
+async def shake_hands(loop: asyncio.AbstractEventLoop, sock: socket.socket, layers: Layers) -> None:
+    """Everything that comes before HTTP on a connected socket. Raises Refused, when the last words are said."""
+    try:
+        out = layers.start(time.monotonic())
+        while layers.failure is None:
+            if out:
+                await loop.sock_sendall(sock, out)
+            if layers.done:
+                return
+            out = layers.feed(await loop.sock_recv(sock, HANDSHAKE_SIZE), time.monotonic())
+    except OSError as error:
+        raise Refused(layers.broken(str(error.strerror or error))) from error
+    say(sock, out)
+    raise Refused(layers.failure)
 
 
 async def hand_over(owner: Owner, link: Link) -> None:
@@ -377,28 +368,9 @@ def undo(owner: Owner, task: "asyncio.Task[socket.socket]") -> None:
         discard(owner, task.result())
 
 
-async def start_tls(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, route: Route, origin: Origin, protocols: Sequence[str]
-) -> TLSPipe:
-    """TLS on a connected socket, its handshake done. Raises ConnectError."""
-    name = route.server_hostname or origin.host
-    try:
-        tls = route.start_tls(origin, protocols)
-    except ValueError as error:
-        raise ConnectError(f"{name!r} is no name for a certificate: {error}", unprocessed=True) from error
-    except OSError as error:
-        raise ConnectError(f"no TLS with {name}: {error}", unprocessed=True) from error
-    try:
-        await pass_stage(loop, sock, tls)
-    except ssl.SSLError as error:
-        raise ConnectError(f"no TLS with {name}: {error.strerror or error}", unprocessed=True) from error
-    except OSError as error:
-        what = error.strerror or error
-        raise ConnectError(f"the connection broke in the TLS handshake: {what}", unprocessed=True) from error
-    return tls
-
-
 def to_failure(error: BaseException) -> Failure:
     """What a dial has failed of."""
+    if isinstance(error, Refused):
+        return error.failure
     words = str(error) if isinstance(error, ConnectError) else f"{type(error).__name__}: {error}"
     return Failure("ConnectError", -1, words, 0, True)
