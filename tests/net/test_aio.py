@@ -6,6 +6,7 @@ import gc
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 import warnings
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import calamint
+from calamint.core import frames
 from calamint.core.errors import NO_ERROR
 from calamint.core.events import (
     DataReceived,
@@ -183,7 +185,6 @@ def test_a_call_that_is_dropped_is_cancelled_and_said_to_be(place: Place) -> Non
     async def work() -> None:
         async with place.pool(ONE, Settings(max_streams=1, first_streams=1)) as pool:
             pool.request("GET", f"{peer.url}/first")  # dropped at once
-            await wait_for(peer, lambda report: report.requests)
             call = pool.request("GET", f"{peer.url}/never")
             await until(lambda: pool.stats().running == 1)
             del call
@@ -273,7 +274,7 @@ def test_a_pool_that_was_never_used_and_one_that_waits(place: Place) -> None:
 
 
 def test_what_a_tracer_is_told_and_may_do(place: Place) -> None:
-    """Every kind that there is to tell; one that makes a request in the middle of it all harms nobody, nor does one that raises."""
+    """One that makes a request in the middle of it all harms nobody, nor does one that raises."""
     told: list[Report] = []
     more: list[calamint.AsyncCall] = []
 
@@ -353,7 +354,7 @@ def test_why_no_connection_was_made(http1: Place) -> None:
 
     def resolver(host: str, port: int) -> list[Address]:
         if host == "strange.test":
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", "no port"))]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ())]
         raise OSError(2, "not known here")
 
     async def work() -> None:
@@ -366,7 +367,7 @@ def test_why_no_connection_was_made(http1: Place) -> None:
                 calamint.ConnectError, match=f"127.0.0.1 port {port}: 127.0.0.1: .*refused|Connect call failed"
             ):
                 await fetch(pool, f"http://127.0.0.1:{port}")
-            with pytest.raises(calamint.ConnectError, match="TypeError"):
+            with pytest.raises(calamint.ConnectError, match="ValueError|TypeError|IndexError"):
                 await fetch(pool, "http://strange.test")
         async with Pool(local_address="192.0.2.1") as pool:
             with pytest.raises(calamint.ConnectError, match="could not connect"):
@@ -375,9 +376,6 @@ def test_why_no_connection_was_made(http1: Place) -> None:
             assert await fetch(pool, peer.url) == b"ok"
         async with Pool(verify="/nowhere/ca.pem") as pool:
             with pytest.raises(calamint.ConnectError, match="/nowhere/ca.pem"):
-                await fetch(pool, peer.url.replace("http", "https"))
-        async with Pool(verify=False) as pool:
-            with pytest.raises(calamint.ConnectError, match="no TLS with 127.0.0.1"):
                 await fetch(pool, peer.url.replace("http", "https"))
 
     with http1.peer() as peer:
@@ -443,27 +441,32 @@ def test_a_response_that_ends_with_its_connection(loop: str, private_ca: servers
             place.run(work(server.url, way, whole))
 
 
-@pytest.mark.parametrize("abort", [False, True])
+@pytest.mark.skipif(sys.platform != "linux", reason="what had come before a TCP RST may be lost elsewhere")
 @pytest.mark.parametrize("way", ["http1", "tls1"])
-def test_a_response_that_came_before_the_connection_broke(
-    loop: str, way: str, abort: bool, private_ca: servers.PrivateCa
-) -> None:
-    """413 while we send, and then the server goes without reading the rest: what it said is read all the same."""
+def test_a_response_that_came_before_a_write_broke(loop: str, way: str, private_ca: servers.PrivateCa) -> None:
+    """413, and then the server goes with a TCP RST; we learn of that by writing, and read all the same what it said."""
     place = Place(loop, way, private_ca)
+    go_on, gone = threading.Event(), threading.Event()
 
     def handle(sock: socket.socket) -> None:
         read_head(sock)
+        assert go_on.wait(LIMIT)  # then there is content that is not read: the end is a RST
         sock.sendall(b"HTTP/1.1 413 Too Much\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig")
-        if not abort:
-            sock.shutdown(socket.SHUT_WR)
+        sock.close()
+        gone.set()
 
     async def work(url: str) -> None:
-        async with place.pool() as pool, pool.request("POST", url, content=MUCH) as call:
+        async with place.pool() as pool, pool.request("POST", url, end=False) as call:
+            await until(lambda: pool.stats().connections)
+            await call.send_data(bytes(50_000))
+            await asyncio.sleep(0.01)  # it has left
+            go_on.set()
+            assert gone.wait(LIMIT)  # the event loop stands still meanwhile, so that nothing is read
+            await call.send_data(b"more")
             response = await call.response()
             assert (response.status, response.content) == (413, b"big")
 
-    tls = place.server_context() if way == "tls1" else None
-    with ThreadServer(handle, tls, buffer=16_384) as server:
+    with ThreadServer(handle, place.server_context() if way == "tls1" else None) as server:
         place.run(work(server.url), debug=False)
 
 
@@ -508,25 +511,29 @@ def test_a_tunnel_half_closed_by_us(loop: str, way: str, kind: str, private_ca: 
         place.run(work(server.url))
 
 
-def test_requests_that_never_left_go_elsewhere(h2c: Place) -> None:
-    """The peer takes no more bytes and goes: what the kernel had not taken was not processed, and is sent once more."""
+def test_what_never_left_was_not_processed(h2c: Place) -> None:
+    """The peer takes no more bytes, and goes: what the kernel had not taken fails as unprocessed, by the book."""
     go_on = threading.Event()
 
     def handle(sock: socket.socket) -> None:
+        sock.sendall(
+            frames.encode_settings(((frames.INITIAL_WINDOW_SIZE, 2**24),)) + frames.encode_window_update(0, 2**24)
+        )
         sock.recv(1024)
         assert go_on.wait(LIMIT)
 
     async def work(url: str) -> None:
-        async with h2c.pool(ONE, Settings(output_budget=2**31 - 1)) as pool:
+        async with h2c.pool(ONE, Settings(output_budget=2**24)) as pool:
             stuck = pool.request("POST", url, content=MUCH)
             await until(lambda: pool._desk is not None and any([link.blocked for link in pool._desk.links.values()]))
-            late = [pool.request("POST", url) for _ in range(3)]
+            late = [pool.request("POST", url, replay=False) for _ in range(3)]
             await asyncio.sleep(0.01)
             go_on.set()
-            with pytest.raises(calamint.TransportError):
+            with pytest.raises(calamint.NetworkError) as caught:
                 await stuck.response()
+            assert not caught.value.unprocessed
             for call in late:
-                with pytest.raises(calamint.TransportError) as caught:
+                with pytest.raises(calamint.WriteError) as caught:
                     await call.response()
                 assert caught.value.unprocessed
 

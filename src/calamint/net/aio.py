@@ -23,7 +23,7 @@ from calamint.net.route import Route, Routes
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer, is_wanted
 
-REMEMBERED: Final = 1024  # URLs that a pool knows without reading them again
+KNOWN_URLS: Final = 1024  # that a pool has read, and need not read again
 
 
 class Call:
@@ -249,15 +249,18 @@ class Pool:
         `content`: all of it, or its beginning with `end=False` and `send_data` for the rest. `timeout`: seconds in all,
         None for no limit; silence is bounded by `clocks`. `pool`: seconds that it may wait for a slot; `connect`: for a
         connection that it needs. `replay`: whether it may be sent once more where the peer did not act on it. `protocol`:
-        of an extended CONNECT (RFC 8441). `proxy`: to be reached through it. A URL value may have any target, such as
-        that of a CONNECT. Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, and RuntimeError where no asyncio
-        event loop runs; then nothing has changed.
+        of an extended CONNECT (RFC 8441). `proxy`: to be reached through it; `connect` is for all of the way. A URL value
+        may have any target, such as that of a CONNECT.
+        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, and RuntimeError where no asyncio event loop runs; then
+        nothing has changed.
         """
         here = self._desk
         if here is None or not here.is_here():
             here = self._begin()
         key, target = self._find(url, proxy)
         data = content.encode() if isinstance(content, str) else content
+        if data is not None and not isinstance(data, bytes):
+            raise TypeError(f"content is {type(data).__name__}, not bytes or str")
         fields = to_fields(headers)
         if proxy is not None and self._routes.of(key).forward:
             fields += proxy.fields
@@ -331,7 +334,7 @@ class Pool:
         known = self._urls.get(url)
         if known is None:
             known = read_url(url)
-            if len(self._urls) >= REMEMBERED:
-                self._urls.clear()
+            if len(self._urls) >= KNOWN_URLS:
+                self._urls = {}
             self._urls[url] = known
         return self._routes.aim(known, proxy)

@@ -311,9 +311,7 @@ class Desk:
     def drain(self) -> None:
         """Cancels what was dropped."""
         while self.dropped:
-            ticket = self.dropped.popleft()
-            self.inboxes.pop(ticket, None)
-            self.act(core.cancel(self.pool, ticket, time.monotonic()))
+            self.act(core.cancel(self.pool, self.dropped.popleft(), time.monotonic()))
 
     def leave(self) -> None:
         """From somewhere else: this desk is not used any more. No byte is written where that could be another's."""

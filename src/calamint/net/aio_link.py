@@ -59,17 +59,21 @@ class Link(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "owner", "dial", "id", "sock", "tls", "protocol", "transport", "made", "fresh", "out", "scheduled", "blocked",
-        "paused", "shut", "over", "reason", "early",
+        "owner", "dial", "id", "sock", "tls", "protocol", "leftover", "transport", "made", "fresh", "out", "scheduled", "blocked",
+        "paused", "shut", "over", "reason",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, dial: Dial, sock: socket.socket, tls: TLSPipe | None, protocol: str) -> None:
+    def __init__(
+        self, owner: Owner, dial: Dial, sock: socket.socket, tls: TLSPipe | None, protocol: str, leftover: bytes
+    ) -> None:
+        """`leftover`: what has come of the connection already."""
         self.owner = owner
         self.dial = dial
         self.id = dial.id
         self.sock = sock
         self.tls = tls
         self.protocol = protocol
+        self.leftover = leftover
         self.transport: asyncio.Transport
         self.made = False  # it has its transport, which closes the socket
         self.fresh = True  # nothing has been received
@@ -80,7 +84,6 @@ class Link(asyncio.BufferedProtocol):
         self.shut = False  # we have said that nothing more comes
         self.over = False  # its owner has heard of its end, or has ended it
         self.reason = ""  # why it broke
-        self.early = b""  # what came while it was made
 
     # What its owner does
 
@@ -172,8 +175,8 @@ class Link(asyncio.BufferedProtocol):
         self.made = True
         self.transport.set_write_buffer_limits(0)  # so that all that waits there is what the kernel has refused
         self.owner.enter(self)
-        if self.early and not self.over:
-            self.owner.received(self, self.early)
+        if self.leftover and not self.over:
+            self.owner.received(self, self.leftover)
         if self.tls is not None and not self.over:
             self.take(self.tls)  # what came with the end of the handshake
 
@@ -241,25 +244,8 @@ class Link(asyncio.BufferedProtocol):
             pass
 
 
-async def shake(loop: asyncio.AbstractEventLoop, sock: socket.socket, layers: Layers) -> None:
-    """Makes what comes before HTTP, on a connected socket. Raises Refused, after its last words."""
-    try:
-        out = layers.start(time.monotonic())
-        while not layers.done and layers.failure is None:
-            if out:
-                await loop.sock_sendall(sock, out)
-            out = layers.feed(await loop.sock_recv(sock, HANDSHAKE_SIZE), time.monotonic())
-        if layers.failure is not None:
-            say(sock, out)
-            raise Refused(layers.failure)
-        if out:
-            await loop.sock_sendall(sock, out)
-    except OSError as error:
-        raise Refused(layers.broken(str(error.strerror or error))) from error
-
-
 async def open_link(owner: Owner, dial: Dial, route: Route) -> None:
-    """Makes a connection, and gives it to its owner. Raises ConnectError."""
+    """Makes a connection, and gives it to its owner. Raises Refused, ConnectError."""
     loop, origin = owner.loop, dial.key.origin
     if route.uds is not None:
         sock = open_unix(route.uds, time.monotonic() + LONGEST)  # which does not wait
@@ -271,19 +257,28 @@ async def open_link(owner: Owner, dial: Dial, route: Route) -> None:
         sock = await open_tcp(owner, Race(host, port, addresses), route.local_address)
     try:
         layers = route.layers(origin, dial.protocols)
-        await shake(loop, sock, layers)
-        tls, protocol = layers.pipe, dial.protocols[-1]
-        if tls is not None and origin.scheme == "https" and not route.forward:
-            protocol = tls.object.selected_alpn_protocol() or "http/1.1"
-            if protocol not in dial.protocols:
-                what = f"the server speaks {protocol} where {' or '.join(dial.protocols)} was asked for"
-                raise ConnectError(what, unprocessed=True)
+        await shake_hands(loop, sock, layers)
+        protocol = route.spoken(origin, dial.protocols, layers.pipe)
     except BaseException:
         discard(owner, sock)
         raise
-    link = Link(owner, dial, sock, tls, protocol)
-    link.early = layers.leftover
-    await hand_over(owner, link)
+    await hand_over(owner, Link(owner, dial, sock, layers.pipe, protocol, layers.leftover))
+
+
+async def shake_hands(loop: asyncio.AbstractEventLoop, sock: socket.socket, layers: Layers) -> None:
+    """Everything that comes before HTTP on a connected socket. Raises Refused, when the last words are said."""
+    try:
+        out = layers.start(time.monotonic())
+        while layers.failure is None:
+            if out:
+                await loop.sock_sendall(sock, out)
+            if layers.done:
+                return
+            out = layers.feed(await loop.sock_recv(sock, HANDSHAKE_SIZE), time.monotonic())
+    except OSError as error:
+        raise Refused(layers.broken(str(error.strerror or error))) from error
+    say(sock, out)
+    raise Refused(layers.failure)
 
 
 async def hand_over(owner: Owner, link: Link) -> None:

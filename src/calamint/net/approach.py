@@ -4,7 +4,6 @@ import socket
 from collections.abc import Callable, Iterable
 from selectors import EVENT_READ, EVENT_WRITE
 
-from calamint.core.errors import ConnectError
 from calamint.core.pool_state import Dial
 from calamint.core.value import INFINITY
 from calamint.net.dial import LONGEST, Answer, Dialer, Race, begin_lookup, found, open_unix
@@ -86,14 +85,7 @@ class Approach:
 
     def protocol(self) -> str:
         """What is spoken from here on. Raises ConnectError where it is not what was asked for."""
-        wanted = self.dial.protocols
-        if self.tls is None or self.origin.scheme == "http" or self.route.forward:
-            return wanted[0]
-        chosen = self.tls.object.selected_alpn_protocol() or "http/1.1"
-        if chosen not in wanted:
-            what = f"the server speaks {chosen} where {' or '.join(wanted)} was asked for"
-            raise ConnectError(what, unprocessed=True)
-        return chosen
+        return self.route.spoken(self.origin, self.dial.protocols, self.tls)
 
     def wants(self) -> dict[socket.socket, int]:
         """The sockets to watch, and what for: events of a selector."""

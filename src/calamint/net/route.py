@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Final
 
-from calamint.core.errors import Failure
+from calamint.core.errors import ConnectError, Failure
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import URL, Origin
 from calamint.net.dial import Resolver, look_up
@@ -82,6 +82,16 @@ class Route:
         except ValueError as error:
             what = f"{(self.server_hostname or origin.host)!r} is no name for a certificate: {error}"
         raise Refused(Failure("ConnectError", -1, what, 0, True)) from None
+
+    def spoken(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe | None) -> str:
+        """What is spoken on a connection that has been made. Raises ConnectError where it is not what was asked for."""
+        if tls is None or origin.scheme == "http" or self.forward:
+            return protocols[0]
+        chosen = tls.object.selected_alpn_protocol() or H1
+        if chosen not in protocols:
+            what = f"the server speaks {chosen} where {' or '.join(protocols)} was asked for"
+            raise ConnectError(what, unprocessed=True)
+        return chosen
 
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:
         """Remembers the session of a connection that has received something: the server's tickets come after the
