@@ -7,6 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from calamint.client.aio import AsyncClient
+    from calamint.client.api import (
+        delete,
+        get,
+        head,
+        options,
+        patch,
+        post,
+        put,
+        request,
+        stream,
+    )
+    from calamint.client.codings import CodingLimits
+    from calamint.client.headers import Headers
+    from calamint.client.message import Request, Response
+    from calamint.client.mock import AsyncBaseTransport, BaseTransport, MockTransport
+    from calamint.client.sync import Client
+    from calamint.client.timeout import Timeout
+    from calamint.client.urls import URL
     from calamint.core.errors import (
         AtCapacity,
         CalamintError,
@@ -15,6 +34,8 @@ if TYPE_CHECKING:
         ConnectionTerminated,
         ConnectTimeout,
         DeadlineExceeded,
+        DecodingError,
+        HTTPStatusError,
         InvalidURL,
         LocalProtocolError,
         NetworkError,
@@ -23,10 +44,13 @@ if TYPE_CHECKING:
         ReadError,
         ReadTimeout,
         RemoteProtocolError,
+        ResponseNotRead,
         StreamClosed,
+        StreamConsumed,
         StreamError,
         StreamReset,
         TimeoutException,
+        TooManyRedirects,
         TransportError,
         UnsupportedProtocol,
         WriteError,
@@ -36,21 +60,32 @@ if TYPE_CHECKING:
     from calamint.core.pool_state import Limits
     from calamint.net.aio import Call as AsyncCall
     from calamint.net.aio import Pool as AsyncPool
-    from calamint.net.response import Response
+    from calamint.net.proxy import Proxy
     from calamint.net.sync import Connection, connect
     from calamint.net.threads import Call, Pool
     from calamint.net.trace import Tracer
 
 HOMES = {
+    "calamint.client.aio": "AsyncClient",
+    "calamint.client.api": "delete get head options patch post put request stream",
+    "calamint.client.codings": "CodingLimits",
+    "calamint.client.headers": "Headers",
+    "calamint.client.message": "Request Response",
+    "calamint.client.mock": "AsyncBaseTransport BaseTransport MockTransport",
+    "calamint.client.sync": "Client",
+    "calamint.client.timeout": "Timeout",
+    "calamint.client.urls": "URL",
     "calamint.core.errors": (
-        "AtCapacity CalamintError CloseError ConnectError ConnectionTerminated ConnectTimeout DeadlineExceeded InvalidURL "
-        "LocalProtocolError NetworkError PoolTimeout ProxyError ReadError ReadTimeout RemoteProtocolError StreamClosed "
-        "StreamError StreamReset TimeoutException TransportError UnsupportedProtocol WriteError WriteTimeout"
+        "AtCapacity CalamintError CloseError ConnectError ConnectionTerminated ConnectTimeout "
+        "DeadlineExceeded DecodingError HTTPStatusError InvalidURL LocalProtocolError NetworkError "
+        "PoolTimeout ProxyError ReadError ReadTimeout RemoteProtocolError ResponseNotRead StreamClosed "
+        "StreamConsumed StreamError StreamReset TimeoutException TooManyRedirects TransportError "
+        "UnsupportedProtocol WriteError WriteTimeout"
     ),
     "calamint.core.exchange": "Clocks Settings",
     "calamint.core.pool_state": "Limits",
     "calamint.net.aio": "AsyncCall AsyncPool",
-    "calamint.net.response": "Response",
+    "calamint.net.proxy": "Proxy",
     "calamint.net.sync": "Connection connect",
     "calamint.net.threads": "Call Pool",
     "calamint.net.trace": "Tracer",
@@ -59,40 +94,65 @@ HOMES = {
 ALIASES = {"AsyncCall": "Call", "AsyncPool": "Pool"}  # what some are called at home
 
 __all__ = [
+    "AsyncBaseTransport",
     "AsyncCall",
+    "AsyncClient",
     "AsyncPool",
     "AtCapacity",
+    "BaseTransport",
     "CalamintError",
     "Call",
+    "Client",
     "Clocks",
     "CloseError",
+    "CodingLimits",
     "ConnectError",
     "ConnectTimeout",
     "Connection",
     "ConnectionTerminated",
     "DeadlineExceeded",
+    "DecodingError",
+    "HTTPStatusError",
+    "Headers",
     "InvalidURL",
     "Limits",
     "LocalProtocolError",
+    "MockTransport",
     "NetworkError",
     "Pool",
     "PoolTimeout",
+    "Proxy",
     "ProxyError",
     "ReadError",
     "ReadTimeout",
     "RemoteProtocolError",
+    "Request",
     "Response",
+    "ResponseNotRead",
     "Settings",
     "StreamClosed",
+    "StreamConsumed",
     "StreamError",
     "StreamReset",
+    "Timeout",
     "TimeoutException",
+    "TooManyRedirects",
     "Tracer",
     "TransportError",
+    "URL",
     "UnsupportedProtocol",
     "WriteError",
     "WriteTimeout",
     "connect",
+    "delete",
+    "get",
+    "head",
+    "options",
+    "patch",
+    "post",
+    "put",
+    "request",
+    "stream",
 ]
 
 

@@ -311,7 +311,7 @@ def churn(http1: bool, seconds: float) -> None:
 
 @pytest.mark.parametrize("http1", PROTOCOLS)
 def test_F1_no_slot_is_lost_in_a_churn(http1: bool) -> None:
-    churn(http1, 0.3)
+    churn(http1, 0.2)
 
 
 @pytest.mark.slow
@@ -341,7 +341,7 @@ def test_F4_responses_that_nobody_reads_hold_no_slot(http1: bool) -> None:
 
 def test_F5a_a_limit_fires_although_a_sibling_is_busy() -> None:
     def script(request: Request) -> Action:
-        return drip(bytes(40), every=0.01) if request.target == "/busy" else forget()
+        return drip(bytes(25), every=0.01) if request.target == "/busy" else forget()
 
     with ScriptedPeer(script) as peer, calamint.Pool(http1=False) as pool:
         with pool.request("GET", f"{peer.url}/busy") as busy:
@@ -356,7 +356,7 @@ def test_F5a_a_limit_fires_although_a_sibling_is_busy() -> None:
 
 def test_F5b_a_limit_ends_no_quiet_sibling() -> None:
     def script(request: Request) -> Action:
-        return delay(0.3, answer()) if request.target == "/quiet" else forget()
+        return delay(0.15, answer()) if request.target == "/quiet" else forget()
 
     with ScriptedPeer(script) as peer, calamint.Pool(http1=False) as pool:
 

@@ -47,7 +47,7 @@ def script(request: Request) -> Action:
 @pytest.mark.parametrize("place", ["leader", "follower"])
 def test_a_signal_while_waiting_ends_one_call(place: str) -> None:
     """And if that led, another thread does from then on."""
-    with ScriptedPeer([answer(), forget(), delay(0.3, answer(content=b"late"))]) as peer:
+    with ScriptedPeer([answer(), forget(), delay(0.15, answer(content=b"late"))]) as peer:
         with calamint.Pool(http1=False) as pool:
             assert fetch(pool, peer.url) == b"ok"
             call, other = pool.request("GET", peer.url), pool.request("GET", peer.url)

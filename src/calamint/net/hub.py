@@ -554,9 +554,7 @@ class Hub:
             box.events.clear()
             box.failed = Deliver(ticket, core.RequestFailed(0, Failure(kind, -1, words)), 1)
             box.over = True
-        self.gone = True
-        for box in list(self.followers):
-            self.wake(box)
+        self.gone = True  # the leader hears it from its box, and so do the others, one after the other
         if self.leader is None or not self.asleep:
             self.dispose()
         else:

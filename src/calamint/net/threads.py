@@ -243,15 +243,15 @@ class Pool:
                     self._enter()
                     now = time.monotonic()
                     hub.marked = not hub.gone
-                    if ready is not None:
+                    if hub.leader is box:
                         hub.asleep = False
-                        if not hub.gone:
-                            hub.turn(ready, now)
+                    if ready is not None and not hub.gone:
+                        hub.turn(ready, now)
                     waits = not condition()
                     if not waits:
                         hub.leave(box)
                     hub.settle()
-                    if not waits or hub.reports:
+                    if not waits:
                         ready = None
                     elif hub.leader in (None, box) or hub.thread == threading.get_ident():
                         ready = []

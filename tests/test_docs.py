@@ -1,0 +1,74 @@
+"""Every Python example of the README and of docs/start.md runs as it stands, against a server on loopback."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from calamint.testing import Action, Request, ScriptedPeer, answer, delay
+from tests import servers
+from tests.net.test_tls import server_context
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = ("README.md", "docs/start.md")
+BLOCK: Final = re.compile(r"```python\n(.*?)```", re.DOTALL)
+EXAMPLES: Final = [
+    (page, number, text)
+    for page in PAGES
+    for number, text in enumerate(BLOCK.findall((ROOT / page).read_text(encoding="utf-8")))
+]
+LIMIT: Final = 30.0
+
+
+def script(request: Request) -> Action:
+    """What the examples ask for."""
+    path = request.target.partition("?")[0]
+    if path == "/events":
+        return answer(content=b"one\ntwo\n", fields=((b"content-type", b"text/event-stream"),))
+    if path == "/slow":
+        return delay(5.0, answer())
+    if path == "/large":
+        return answer(content=bytes(300_000), fields=((b"content-length", b"300000"),))
+    if request.method == "POST":
+        return answer(content=request.content, fields=((b"content-type", b"application/json"),))
+    return answer(content=b"hello", fields=((b"content-type", b"text/plain"),))
+
+
+@pytest.fixture(scope="module")
+def place(private_ca: servers.PrivateCa) -> Iterator[tuple[str, str, Path]]:
+    """URLs of a server with TLS and of one without, and the certificate authority's file."""
+    context = server_context(private_ca)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with ScriptedPeer(script, tls=context) as secure, ScriptedPeer(script) as plain:
+        yield secure.url, plain.url, private_ca.ca_file
+
+
+@pytest.mark.parametrize(("page", "number", "text"), EXAMPLES, ids=[f"{page}-{number}" for page, number, _ in EXAMPLES])
+def test_example(page: str, number: int, text: str, place: tuple[str, str, Path], tmp_path: Path) -> None:
+    secure, plain, ca = place
+    for name, url in (
+        ("https://api.example", secure),
+        ("https://private.example", secure),
+        ("http://user:secret@proxy.example:3128", plain.replace("http://", "http://user:secret@")),
+    ):
+        text = text.replace(name, url)
+    (tmp_path / "ca.pem").write_bytes(ca.read_bytes())
+    environment = {**os.environ, "SSL_CERT_FILE": str(ca), "NO_PROXY": "*"}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", text],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or "stderr" in text
+    assert time.monotonic() - began < LIMIT
