@@ -265,7 +265,8 @@ def table(name: str, samples: dict[str, list[float]]) -> str:
 
     def own(layer: str, *others: str) -> float:
         turns = zip(samples[layer], *[samples[other] for other in others], strict=True)
-        return 1e6 * statistics.median([turn[0] - sum(turn[1:]) for turn in turns])
+        middle: float = statistics.median([turn[0] - sum(turn[1:]) for turn in turns])
+        return middle * 1e6
 
     medians = {layer: statistics.median(values) * 1e6 for layer, values in samples.items()}
     added = {

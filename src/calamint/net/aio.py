@@ -96,9 +96,9 @@ class Call:
             else:
                 await self._wait()
         self._check()
-        events = list(inbox.events)
+        response = assemble(inbox.events)
         inbox.events.clear()
-        return assemble(events)
+        return response
 
     async def send_data(self, data: bytes, *, end: bool = False, trailers: Headers = ()) -> bool:
         """More of the request's content; False when the request is over, and its events say how.
