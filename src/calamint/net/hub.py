@@ -274,7 +274,7 @@ class Hub:
         for more meanwhile."""
         todo = self.todo
         todo.extend(actions)
-        if self.busy:
+        if self.busy or not todo:
             return
         self.busy = True
         written: list[Channel] = []

@@ -125,21 +125,9 @@ class Pool:
                 box.hub = hub
                 hub.core.traced = is_wanted(self._tracer)
                 hub.marked = True
+                until = INFINITY if timeout is None else now + timeout
                 hub.submit(
-                    box,
-                    key,
-                    method,
-                    target,
-                    fields,
-                    data,
-                    end,
-                    INFINITY if timeout is None else now + timeout,
-                    clocks,
-                    pool,
-                    connect,
-                    replay,
-                    protocol,
-                    now,
+                    box, key, method, target, fields, data, end, until, clocks, pool, connect, replay, protocol, now
                 )
                 hub.settle()
                 hub.marked = False
