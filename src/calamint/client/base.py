@@ -98,7 +98,8 @@ class BaseClient:
         self._proxy = Proxy(proxy) if isinstance(proxy, str) else proxy
         self._proxies: ProxyMap | None = None
         if self._proxy is None and trust_env:
-            self._proxies = proxies_from_environment(os.environ)
+            found = proxies_from_environment(os.environ)
+            self._proxies = found if found.proxies else None
 
     @property
     def base_url(self) -> str:
@@ -170,10 +171,8 @@ class BaseClient:
             chosen = auth
         elif request.url.parsed.userinfo:
             chosen = (request.url.username, request.url.password)
-        elif "authorization" in request.headers:
-            return
         else:
-            chosen = self.auth
+            chosen = None if self.auth is None or "authorization" in request.headers else self.auth
         if chosen is not None:
             request.headers["Authorization"] = basic(chosen)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Final, final
 
 from calamint.core.value import SECRET_FIELDS, Fields
-from calamint.net.response import to_bytes
+from calamint.net.response import to_bytes, to_fields
 
 SECRETS: Final = SECRET_FIELDS | {b"proxy-authorization", b"authorization"}
 
@@ -22,7 +22,7 @@ class Headers(MutableMapping[str, str]):
         self,
         headers: "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] | None" = None,
     ) -> None:
-        self._fields: list[tuple[bytes, bytes]] = to_list(headers)
+        self._fields: Fields = read_fields(headers)  # what a change replaces, so that it may be shared
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
@@ -32,7 +32,7 @@ class Headers(MutableMapping[str, str]):
     @property
     def fields(self) -> Fields:
         """The same as a tuple, as the core takes them."""
-        return tuple(self._fields)
+        return self._fields
 
     def get_list(self, key: str, split_commas: bool = False) -> list[str]:
         """All values of this name, in their order; `split_commas`: also where one line holds several."""
@@ -52,13 +52,13 @@ class Headers(MutableMapping[str, str]):
 
     def add(self, name: str, value: str) -> None:
         """One more field, beside those of the same name."""
-        self._fields.append((to_bytes(name), to_bytes(value)))
+        self._fields = (*self._fields, (to_bytes(name), to_bytes(value)))
 
     def merge(self, others: "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] | None") -> None:
         """These take the place of those with the same names."""
-        fields = to_list(others)
+        fields = read_fields(others)
         names = {name.lower() for name, _ in fields}
-        self._fields = [field for field in self._fields if field[0].lower() not in names] + fields
+        self._fields = (*[field for field in self._fields if field[0].lower() not in names], *fields)
 
     def __getitem__(self, key: str) -> str:
         values = self.get_list(key)
@@ -69,19 +69,21 @@ class Headers(MutableMapping[str, str]):
     def __setitem__(self, key: str, value: str) -> None:
         name = to_bytes(key)
         found = [place for place, (field, _) in enumerate(self._fields) if field.lower() == name.lower()]
+        fields = list(self._fields)
         for place in reversed(found[1:]):
-            del self._fields[place]
+            del fields[place]
         if found:
-            self._fields[found[0]] = (name, to_bytes(value))
+            fields[found[0]] = (name, to_bytes(value))
         else:
-            self._fields.append((name, to_bytes(value)))
+            fields.append((name, to_bytes(value)))
+        self._fields = tuple(fields)
 
     def __delitem__(self, key: str) -> None:
         name = to_bytes(key).lower()
         kept = [field for field in self._fields if field[0].lower() != name]
         if len(kept) == len(self._fields):
             raise KeyError(key)
-        self._fields = kept
+        self._fields = tuple(kept)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(self.get_list(key))
@@ -95,7 +97,7 @@ class Headers(MutableMapping[str, str]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Headers | Mapping):
             return NotImplemented
-        mine, theirs = [sorted([(name.lower(), value) for name, value in to_list(item)]) for item in (self, other)]
+        mine, theirs = [sorted([(name.lower(), value) for name, value in read_fields(item)]) for item in (self, other)]
         return mine == theirs
 
     def __repr__(self) -> str:
@@ -106,16 +108,11 @@ class Headers(MutableMapping[str, str]):
         return f"Headers({shown!r})"
 
 
-def to_list(
-    headers: "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] | None",
-) -> list[tuple[bytes, bytes]]:
+def read_fields(headers: "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] | None") -> Fields:
     """Fields as pairs of bytes."""
     if headers is None:
-        return []
-    if isinstance(headers, Headers):
-        return list(headers._fields)
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(to_bytes(name), to_bytes(value)) for name, value in pairs]
+        return ()
+    return headers._fields if isinstance(headers, Headers) else to_fields(headers)
 
 
 def to_text(value: bytes) -> str:

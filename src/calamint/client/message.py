@@ -117,7 +117,9 @@ class Response:
         self.is_closed = stream is None
         self.is_stream_consumed = False
         self.num_bytes_downloaded = 0
-        self._headers: Headers | Fields = Headers(headers)
+        self._headers: Headers | Fields = (
+            () if headers is None else Headers(headers)
+        )  # fields have their names in lower case
         self._request = request
         self._coding_limits = coding_limits
         self._raw: bytes | None = None  # all of the content, as it came
@@ -296,7 +298,11 @@ class Response:
 
     def _decoder(self) -> Decoder | None:
         """What undoes its codings, if it has any."""
-        codings = self.headers.get("content-encoding", "")
+        if isinstance(self._headers, Headers):
+            codings = self._headers.get("content-encoding", "")
+        else:
+            found = [value for name, value in self._headers if name == b"content-encoding"]
+            codings = b", ".join(found).decode("latin-1")
         decoder = decoder_for(codings, self._coding_limits) if codings else None
         return decoder if decoder is not None and decoder.codings else None
 

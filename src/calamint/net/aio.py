@@ -66,7 +66,7 @@ class Call:
             if inbox.over:
                 self._check()
                 return None
-            await self._wait()
+            await self._next()
         event = inbox.events.popleft()
         if isinstance(event, DataReceived):
             self._consume(len(event.data))
@@ -79,7 +79,7 @@ class Call:
             if inbox.over:
                 self._check()
                 return []
-            await self._wait()
+            await self._next()
         events = list(inbox.events)
         inbox.events.clear()
         if inbox.unread or inbox.ahead:
@@ -94,11 +94,11 @@ class Call:
                 inbox.ahead += inbox.unread
                 self._credit(inbox.unread)
             else:
-                await self._wait()
+                await self._next()
         self._check()
-        events = list(inbox.events)
+        response = assemble(inbox.events)
         inbox.events.clear()
-        return assemble(events)
+        return response
 
     async def send_data(self, data: bytes, *, end: bool = False, trailers: Headers = ()) -> bool:
         """More of the request's content; False when the request is over, and its events say how.
@@ -151,16 +151,13 @@ class Call:
             self._desk.drop(self._inbox.ticket)
             warnings.warn(f"a request was dropped unclosed: {self._words}", ResourceWarning, stacklevel=2, source=self)
 
-    async def _wait(self) -> None:
-        """Until something comes."""
+    def _next(self) -> "asyncio.Future[None]":
+        """What is done when something comes."""
         inbox = self._inbox
-        if inbox.reader is not None:
+        if inbox.reader is not None and not inbox.reader.done():
             raise RuntimeError("another task is waiting for this request")
         inbox.reader = self._desk.future()
-        try:
-            await inbox.reader
-        finally:
-            inbox.reader = None
+        return inbox.reader
 
     def _consume(self, size: int) -> None:
         """Content has been taken from the inbox."""

@@ -122,22 +122,25 @@ class Desk:
         """An event, for the inbox of its request."""
         inbox = self.inboxes.get(action.ticket)
         event = action.event
-        if inbox is None or isinstance(event, WindowOpened):  # that one is for the writer, who looks himself
+        if inbox is None:
             return
-        if isinstance(event, RequestFailed):
-            del self.inboxes[action.ticket]
-            inbox.fail(action)
-            return
-        inbox.events.append(event)
         if isinstance(event, DataReceived):
             inbox.unread += len(event.data)
         elif isinstance(event, ResponseReceived):
             inbox.protocol = self.speaks
         elif isinstance(event, ResponseEnded):
             del self.inboxes[action.ticket]
+            inbox.events.append(event)
             inbox.over = True
             inbox.wake()
             return
+        elif isinstance(event, RequestFailed):
+            del self.inboxes[action.ticket]
+            inbox.fail(action)
+            return
+        elif isinstance(event, WindowOpened):  # that one is for the writer, who looks himself
+            return
+        inbox.events.append(event)
         waiter = inbox.reader
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
