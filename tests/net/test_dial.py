@@ -212,9 +212,7 @@ def test_the_next_attempt_begins_in_time_or_at_once_after_a_failure() -> None:
     assert race.begin(10.26) == tcp("127.0.0.1", 3) and race.next_timeout() == INFINITY
     race.lose(tcp("127.0.0.1", 2), OSError("without a number"))
     assert race.begin(99.0) is None
-    with pytest.raises(
-        calamint.ConnectError, match="to three.example port 80: .*: Connection refused; .*: without a number; .*: gone"
-    ):
+    with pytest.raises(calamint.ConnectError, match="Connection refused; .*: without a number; .*: gone"):
         race.lose(tcp("127.0.0.1", 3), OSError(0, "gone"))
 
 
