@@ -248,8 +248,8 @@ class Pool:
         connection that it needs. `replay`: whether it may be sent once more where the peer did not act on it. `protocol`:
         of an extended CONNECT (RFC 8441). `proxy`: to be reached through it; `connect` is for all of the way. A URL value
         may have any target, such as that of a CONNECT.
-        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, and RuntimeError where no asyncio event loop runs; then
-        nothing has changed.
+        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, ValueError for a proxy where there is `uds`, and
+        RuntimeError where no asyncio event loop runs; then nothing has changed.
         """
         here = self._desk
         if here is None or not here.is_here():

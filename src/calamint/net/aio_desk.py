@@ -19,8 +19,9 @@ from calamint.core.errors import Failure
 from calamint.core.events import DataReceived, Event, RequestFailed, ResponseEnded, ResponseReceived, WindowOpened
 from calamint.core.pool_state import Action, Deliver, Dial, Pool, Report, Shut, Write
 from calamint.core.value import INFINITY
-from calamint.net.aio_link import Link, open_link, to_failure
+from calamint.net.aio_link import Approach, Link
 from calamint.net.dial import LONGEST
+from calamint.net.handshake import to_failure
 from calamint.net.route import Routes
 from calamint.net.tls import READ_SIZE
 from calamint.net.trace import Tracer, logger, tell
@@ -75,7 +76,7 @@ class Desk:
         self.tracer = tracer
         self.view = memoryview(bytearray(READ_SIZE))
         self.links: dict[int, Link] = {}  # until their sockets are closed
-        self.dials: dict[int, asyncio.Task[None]] = {}
+        self.dials: dict[int, Approach] = {}
         self.tasks: set[asyncio.Task[object]] = set()
         self.sockets: set[socket.socket] = set()
         self.inboxes: dict[int, Inbox] = {}  # of requests that are not over
@@ -106,9 +107,8 @@ class Desk:
             elif isinstance(action, Shut):
                 self.shut(action.id)
             elif isinstance(action, Dial):
-                task = self.spawn(open_link(self, action, self.routes.of(action.key)))
-                self.dials[action.id] = task
-                task.add_done_callback(lambda task, id=action.id: self.dialled(id, task))  # type: ignore[misc]  # default
+                self.dials[action.id] = approach = Approach(self, action, self.routes.of(action.key))
+                approach.task.add_done_callback(lambda task, id=action.id: self.dialled(id, task))  # type: ignore[misc]  # default
             else:
                 reports.append(action)
         if self.paused or self.writers:
@@ -153,7 +153,7 @@ class Desk:
             self.paused.discard(link)
             link.end()
         elif id in self.dials:
-            self.dials[id].cancel()
+            self.dials[id].task.cancel()
 
     def look_again(self) -> None:
         """At those that wait for something which no event tells."""
@@ -207,6 +207,9 @@ class Desk:
             for link in list(self.links.values()):
                 if link.blocked and not link.over:  # what has left meanwhile is progress
                     self.act(core.flushed(self.pool, link.id, now, link.unsent()))
+            for approach in list(self.dials.values()):
+                if approach.dial.deadline <= now:
+                    self.act(core.dial_failed(self.pool, approach.dial.id, approach.overdue(), now))
             self.act(core.handle_timeout(self.pool, now))
         self.arm()
 

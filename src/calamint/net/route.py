@@ -8,9 +8,10 @@ from typing import Final
 from calamint.core.errors import ConnectError, Failure
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import URL, Origin
-from calamint.net.dial import Resolver, look_up
+from calamint.net.dial import Race, Resolver, look_up
 from calamint.net.handshake import Layers, Refused, stages
 from calamint.net.proxy import Proxy, absolute_form
+from calamint.net.socks import make_request
 from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 SESSIONS: Final = 256  # TLS sessions that a route keeps
@@ -83,6 +84,13 @@ class Route:
             what = f"{(self.server_hostname or origin.host)!r} is no name for a certificate: {error}"
         raise Refused(Failure("ConnectError", -1, what, 0, True)) from None
 
+    def overdue(self, origin: Origin, race: Race | None, layers: Layers | None) -> Failure:
+        """What to say when the time for a connection is over: what it waited for, an address, an answer, or a handshake."""
+        if layers is not None:
+            return layers.overdue()
+        what = f"no address for {self.address(origin)[0]}" if race is None else f"{race.tried()},"
+        return Failure("ConnectTimeout", -1, f"{what} within the connect limit", 0, True, -1, "connect")
+
     def spoken(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe | None) -> str:
         """What is spoken on a connection that has been made. Raises ConnectError where it is not what was asked for."""
         if tls is None or origin.scheme == "http" or self.forward:
@@ -117,7 +125,10 @@ class Routes:
         self._keys: dict[tuple[Origin, Proxy | None], Key] = {}
 
     def aim(self, url: URL, proxy: Proxy | None) -> tuple[Key, str]:
-        """What a connection for this URL may be shared by, and the target that is sent on it. Raises UnsupportedProtocol."""
+        """What a connection for this URL may be shared by, and the target that is sent on it. Raises UnsupportedProtocol,
+        InvalidURL for a host that the proxy cannot be told, and ValueError for a proxy where there is a Unix domain socket."""
+        if proxy is not None and self.own.uds is not None:
+            raise ValueError("uds= and proxy= both say where to connect to: choose one of them")
         origin = url.origin
         key = self._keys.get((origin, proxy))
         if key is None:
@@ -133,6 +144,8 @@ class Routes:
     def _make_key(self, origin: Origin, proxy: Proxy | None) -> Key:
         if proxy is None:
             return Key(origin, self.own.name, self.protocols[origin.scheme])
+        if proxy.is_socks:
+            make_request(origin.host, origin.port)  # what cannot be asked for is known before anything is dialled
         forward = proxy.forwards(origin)
         route = self._through.get((proxy, forward))
         if route is None:

@@ -105,7 +105,7 @@ class Pool:
         `timeout` in all, `pool` in the queue for a slot, `connect` for DNS, TCP and TLS; silence is bounded by `clocks`.
         `replay`: what was not processed may be sent once more. `protocol`: of an extended CONNECT (RFC 8441), "" for none.
         `proxy`: to be reached through it; `connect` is for all of the way. Raises LocalProtocolError, InvalidURL,
-        UnsupportedProtocol; then nothing has changed.
+        UnsupportedProtocol, and ValueError for a proxy where there is `uds`; then nothing has changed.
         """
         key, target = self._find(url, proxy)
         data = content.encode() if isinstance(content, str) else content
