@@ -35,7 +35,7 @@ Ready = list[tuple[SelectorKey, int]]
 class Box:
     """What has come of one request and has not been taken, or (without a ticket) nothing but somebody who waits."""
 
-    __slots__ = ("hub", "ticket", "events", "unread", "over", "failed", "protocol")
+    __slots__ = ("hub", "ticket", "events", "unread", "over", "failed", "protocol", "wire")
 
     def __init__(self, hub: "Hub") -> None:
         self.hub = hub
@@ -45,6 +45,7 @@ class Box:
         self.over = False
         self.failed: Deliver | None = None  # what ended it, if that was no response
         self.protocol = ""
+        self.wire: Wire | None = None  # what its response came from
 
     def is_stirred(self) -> bool:
         """Whether there is something to take."""
@@ -88,7 +89,7 @@ class Hub:
         self.boxes: Final[dict[int, Box]] = {}
         self.dropped: Final[deque[Box]] = deque()  # by calls that nobody holds any more
         self.reports: Final[deque[Report]] = deque()
-        self.speaking = ""  # the protocol of what is being read
+        self.speaker: Channel | None = None  # whose events are being delivered
         self.buffer: Final = bytearray(READ_SIZE)
         self.selector: BaseSelector | None = None
         self.bell: socket.socket | None = None  # wakes who waits in the selector
@@ -237,7 +238,7 @@ class Hub:
                 channel.young = False
                 key = channel.dial.key
                 self.routes.of(key).keep_session(key.origin, channel.dial.protocols, wire.tls)
-            self.speaking = channel.protocol
+            self.speaker = channel
             self.carry_out(pool.received(self.core, channel.id, data, now), now)
         if channel.id not in self.channels:
             return
@@ -306,8 +307,9 @@ class Hub:
                 box.unread += len(event.data)
             elif isinstance(event, core.ResponseEnded):
                 self.finish(box)
-            elif isinstance(event, core.ResponseReceived):
-                box.protocol = self.speaking
+            elif isinstance(event, core.ResponseReceived) and self.speaker is not None:
+                box.protocol = self.speaker.protocol
+                box.wire = self.speaker.wire
         if box is self.leader:
             self.changed = True
         elif self.followers:
@@ -431,7 +433,7 @@ class Hub:
         if channel.id in self.channels:
             self.watch(channel)
             if approach.leftover():
-                self.speaking = protocol
+                self.speaker = channel
                 self.carry_out(pool.received(self.core, channel.id, approach.leftover(), now), now)
         if channel.id in self.channels and wire.tls is not None:
             self.read(channel, now)  # what came with the end of the handshake
