@@ -1039,6 +1039,8 @@ def test_while_our_reader_holds_the_peer_up_the_write_clock_does_not_run(
     conn, _ = start((wire.INITIAL_WINDOW_SIZE, window), settings=mine)
     clocks = Clocks(None, None, 60.0, 600.0)
     conn, _, _ = http2.request(conn, "PUT", "/", (), bytes(70_000), 0.0, clocks=clocks)
+    if window == 1000:
+        conn = left(conn)
     conn = at(conn, 1.0, wire.headers_frame(1, OK), wire.data_frame(1, bytes(1000)))
     conn, _, events = http2.handle_timeout(conn, 100.0)
     assert events == []

@@ -33,6 +33,7 @@ EXTRAS: Final[dict[str, set[str]]] = {
     "http1_state.Setup": {"host"},
     "http2_state.Control": {"owner"},
     "http2_state.Setup": {"authority", "keepalive", "remembers", "scheme"},
+    "pool_state.Key": {"hashed"},
 }
 MUTABLE: Final = {Exchange, Upload}  # while a draft owns them
 MACHINES: Final = (

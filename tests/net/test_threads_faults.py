@@ -305,8 +305,10 @@ def churn(http1: bool, seconds: float) -> None:
         began = time.monotonic()
         in_threads(10, lambda number: fetch(pool, peer.url))
         assert time.monotonic() - began < 3.0  # a SYN may have been lost in the churn
-        assert pool.stats().failures > 20
-        at_rest(pool)
+        stats = pool.stats()
+        assert stats.failures > 20
+        assert (stats.running, stats.waiting) == (0, 0)
+        assert stats.connections + stats.dialling <= 10
 
 
 @pytest.mark.parametrize("http1", PROTOCOLS)

@@ -20,7 +20,7 @@ from calamint.core.events import (
     ResponseReceived,
 )
 from calamint.core.exchange import CLOCKS, Clocks, Settings, check_seconds
-from calamint.core.fields import check_fields, check_method, check_target, find_length
+from calamint.core.fields import check_fields, check_method, check_target, find_keepalive, find_length
 from calamint.core.http1_state import IDEMPOTENT
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import (
@@ -465,23 +465,15 @@ def report(
             job.heard = True
             if isinstance(event, ResponseReceived):
                 job.status = event.status
-                learn(pool, held, event)
+                said = find_keepalive(event.fields)
+                if said >= 0:
+                    held.expiry = min(pool.limits.keepalive_expiry, said)
         if isinstance(event, ResponseEnded):
             del held.jobs[ref]
             held.served += 1
             end(pool, job, event, now)
         else:
             pool.out.append(Deliver(job.ticket, event))
-
-
-def learn(pool: Pool, held: Held, event: ResponseReceived) -> None:
-    """How long the peer keeps an idle connection, where it says so (`Keep-Alive: timeout=5`)."""
-    for field, value in event.fields:
-        if field == b"keep-alive":
-            for part in value.lower().split(b","):
-                parameter, _, seconds = part.strip().partition(b"=")
-                if parameter == b"timeout" and seconds.isdigit() and len(seconds) < 9:
-                    held.expiry = min(pool.limits.keepalive_expiry, float(int(seconds)))
 
 
 def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool) -> bool:

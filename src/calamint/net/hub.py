@@ -89,6 +89,8 @@ class Hub:
         self.boxes: Final[dict[int, Box]] = {}
         self.dropped: Final[deque[Box]] = deque()  # by calls that nobody holds any more
         self.reports: Final[deque[Report]] = deque()
+        self.todo: Final[deque[Action]] = deque()  # what the core has asked for and is not done yet
+        self.busy = False  # somebody is at it
         self.speaker: Channel | None = None  # whose events are being delivered
         self.buffer: Final = bytearray(READ_SIZE)
         self.selector: BaseSelector | None = None
@@ -178,7 +180,7 @@ class Hub:
         """The request is not wanted any more. A no-op when it is over."""
         if self.boxes.get(box.ticket) is box:
             self.carry_out(pool.cancel(self.core, box.ticket, now), now)
-            box.events.clear()
+            box.events = []  # another one, for who takes from the old one at this moment
             box.unread = 0
 
     def close(self, now: float, grace: float) -> None:
@@ -200,7 +202,7 @@ class Hub:
                 if events & EVENT_READ and place.id in self.channels:
                     self.read(place, now)
                 if events & EVENT_WRITE and place.id in self.channels:
-                    self.carry_out(self.write(place, now), now)
+                    self.write(place, now)
             elif isinstance(place, Approach):
                 assert isinstance(key.fileobj, socket.socket)
                 self.go_on(place, now, [key.fileobj])
@@ -245,7 +247,7 @@ class Hub:
         if wire.ended:
             self.lose(channel, now, wire.clean, wire.reason)
         elif wire.sealed:  # TLS has something to say
-            self.carry_out(self.write(channel, now), now)
+            self.write(channel, now)
         elif data and channel.id not in self.core.idle:
             self.watch(channel)
 
@@ -255,8 +257,8 @@ class Hub:
         channel.wire.deaf = True
         self.carry_out(pool.closed(self.core, channel.id, now, unsent, clean, reason), now)
 
-    def write(self, channel: Channel, now: float) -> list[Action]:
-        """Writes what the kernel takes; what follows from that."""
+    def write(self, channel: Channel, now: float) -> None:
+        """Writes what the kernel takes."""
         wire = channel.wire
         if (channel.out or wire.sealed) and not wire.deaf:
             channel.out = channel.out[wire.send(channel.out) :]
@@ -264,16 +266,22 @@ class Hub:
         actions = pool.flushed(self.core, channel.id, now, left)
         if not left and not actions and pool.wants_shutdown(self.core, channel.id):
             wire.shut_down()
-        if (left > 0) != (channel.events >= EVENT_WRITE):
+        if bool(channel.out or wire.sealed) != (channel.events >= EVENT_WRITE):
             self.watch(channel)
-        return actions
+        self.carry_out(actions, now)
 
     def carry_out(self, actions: list[Action], now: float) -> None:
-        """What the core asks for, and what follows from that."""
-        while actions:
-            written: list[Channel] = []
-            more: list[Action] = []
-            for action in actions:
+        """What the core asks for, and what follows from that: all of it in the order in which the core asked, whoever asks
+        for more meanwhile."""
+        todo = self.todo
+        todo.extend(actions)
+        if self.busy or not todo:
+            return
+        self.busy = True
+        written: list[Channel] = []
+        while todo:
+            while todo:
+                action = todo.popleft()
                 if isinstance(action, Deliver):
                     self.deliver(action)
                 elif isinstance(action, Write):
@@ -286,11 +294,12 @@ class Hub:
                 elif isinstance(action, Shut):
                     self.shut(action.id)
                 else:
-                    more += self.dial(action, now)
-            for channel in written:
+                    self.dial(action, now)
+            while written:
+                channel = written.pop()
                 if channel.id in self.channels:
-                    more += self.write(channel, now)
-            actions = more
+                    self.write(channel, now)
+        self.busy = False
 
     def deliver(self, action: Deliver) -> None:
         """Something happened to a request."""
@@ -363,8 +372,8 @@ class Hub:
 
     # Dials
 
-    def dial(self, dial: Dial, now: float) -> list[Action]:
-        """Begins one; what follows, where it is over at once."""
+    def dial(self, dial: Dial, now: float) -> None:
+        """Begins one."""
         approach = Approach(dial, self.routes.of(dial.key))
         self.dials[dial.id] = approach
         try:
@@ -372,14 +381,14 @@ class Hub:
                 self.open()
             approach.begin(now, self.tell_answer)
         except CalamintError as error:
-            return self.fail(approach, error, now)
+            self.fail(approach, error, now)
         except OSError as error:  # too many descriptors
             words = f"could not connect to {dial.key.origin.authority()}: {error.strerror or error}"
-            return self.fail(approach, ConnectError(words), now)
-        self.take_answers(now)
-        if approach.sock is not None:
-            self.go_on(approach, now)
-        return []
+            self.fail(approach, ConnectError(words), now)
+        else:
+            self.take_answers(now)
+            if approach.sock is not None:
+                self.go_on(approach, now)
 
     def open(self, selector: BaseSelector | None = None) -> None:
         """The selector, the system's best if no other, and what wakes who waits in it."""
@@ -406,7 +415,7 @@ class Hub:
                 try:
                     approach.hear(answer)
                 except CalamintError as error:
-                    self.carry_out(self.fail(approach, error, now), now)
+                    self.fail(approach, error, now)
                 else:
                     self.go_on(approach, now)
 
@@ -418,7 +427,7 @@ class Hub:
         try:
             protocol = approach.protocol() if approach.step(now, ready) else ""
         except CalamintError as error:
-            self.carry_out(self.fail(approach, error, now), now)
+            self.fail(approach, error, now)
             return
         if not protocol:
             self.watch_dial(approach)
@@ -438,12 +447,12 @@ class Hub:
         if channel.id in self.channels and wire.tls is not None:
             self.read(channel, now)  # what came with the end of the handshake
 
-    def fail(self, approach: Approach, error: CalamintError, now: float) -> list[Action]:
+    def fail(self, approach: Approach, error: CalamintError, now: float) -> None:
         """The dial has failed."""
         failure = Failure(type(error).__name__, -1, str(error), 0, True)
         if isinstance(error, Refused):
             failure = error.failure
-        return pool.dial_failed(self.core, approach.dial.id, failure, now)
+        self.carry_out(pool.dial_failed(self.core, approach.dial.id, failure, now), now)
 
     def watch_dial(self, approach: Approach) -> None:
         """Lets the selector watch the sockets of a dial."""
@@ -553,7 +562,7 @@ class Hub:
         for approach in list(self.dials.values()):
             approach.close()
         for ticket, box in list(self.boxes.items()):
-            box.events.clear()
+            box.events = []
             box.failed = Deliver(ticket, core.RequestFailed(0, Failure(kind, -1, words)), 1)
             box.over = True
         self.gone = True  # the leader hears it from its box, and so do the others, one after the other

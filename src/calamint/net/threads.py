@@ -129,21 +129,9 @@ class Pool:
                 box.hub = hub
                 hub.core.traced = is_wanted(self._tracer)
                 hub.marked = True
+                until = INFINITY if timeout is None else now + timeout
                 hub.submit(
-                    box,
-                    key,
-                    method,
-                    target,
-                    fields,
-                    data,
-                    end,
-                    INFINITY if timeout is None else now + timeout,
-                    clocks,
-                    pool,
-                    connect,
-                    replay,
-                    protocol,
-                    now,
+                    box, key, method, target, fields, data, end, until, clocks, pool, connect, replay, protocol, now
                 )
                 hub.settle()
                 hub.marked = False
@@ -407,12 +395,13 @@ class Call:
         box = self._box
         while True:
             over = box.over  # to be looked at first: events come before it
-            if box.events:
-                event = box.events[0]
+            events = box.events
+            if events:
+                event = events[0]
                 if not over and isinstance(event, core.DataReceived):
                     self._pool._consume(box, len(event.data))
-                if box.events:  # or it was cancelled meanwhile
-                    del box.events[0]
+                if events is box.events:  # or it was cancelled meanwhile
+                    del events[0]
                     return event
             elif over:
                 self._end()
@@ -427,13 +416,14 @@ class Call:
         box = self._box
         while True:
             over = box.over
-            if box.events:
+            events = box.events
+            if events:
                 if box.unread and not over:
                     self._pool._consume(box, box.unread)
-                events = box.events[:]
-                del box.events[: len(events)]
-                if events:
-                    return events
+                if events is box.events:
+                    taken = events[:]
+                    del events[: len(taken)]
+                    return taken
             elif over:
                 self._end()
                 return []

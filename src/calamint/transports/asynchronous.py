@@ -147,7 +147,7 @@ class AsynchronousTransport(Generic[C]):
 
     async def _traced(self, call: Call, out: Outgoing, request: RequestLike, trace: Trace) -> Beginning:
         """The beginning of a response, step by step."""
-        if call.is_dialling:
+        if call.is_dialling or (call.is_over and not call.protocol):
             async with trace.astep("connection.connect_tcp", told_dial(out)):
                 await started(call)
             if out.url.origin.scheme == "https":

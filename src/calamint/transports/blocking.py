@@ -217,7 +217,7 @@ def receive(call: Call) -> Beginning:
 
 def traced(call: Call, out: Outgoing, request: RequestLike, library: ModuleType, trace: Trace) -> Beginning:
     """The same, step by step."""
-    if call.is_dialling:
+    if call.is_dialling or (call.is_over and not call.protocol):
         with trace.step("connection.connect_tcp", told_dial(out)):
             started(call)
         if out.url.origin.scheme == "https":
