@@ -190,7 +190,7 @@ def interrupt_everywhere(http1: bool, cold: bool, step: int) -> None:
             assert len({it.target for it in seen}) == len(seen), place
             assert all([CONTENT.startswith(it.content) for it in seen]), place
         assert reached > 0.5 * number
-        assert 0.05 * number < condemned < 0.8 * number
+        assert 0.05 * number < condemned < 0.9 * number  # of all places 0.71; few of them are looked at
         assert peer.report.protocol_errors == ()
 
 

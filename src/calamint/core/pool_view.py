@@ -65,6 +65,12 @@ def protocol(pool: Pool, ticket: int) -> str:
     return verbs.protocol(pool.held[job.id].value) if job is not None and job.id else ""
 
 
+def is_dialling(pool: Pool, ticket: int) -> bool:
+    """Whether this request waits for a connection that is being made."""
+    job = pool.jobs.get(ticket)
+    return job is not None and not job.id and bool(pool.sites[job.key].dials)
+
+
 def count_output(pool: Pool, held: Held) -> None:
     """Resets that went out, and content that began to wait for the peer's window, since this was last looked at."""
     value = held.value

@@ -39,7 +39,7 @@ must not be collected, since asyncio would warn of what is not closed."""
 class Inbox:
     """What has come for one request, and who waits for it."""
 
-    __slots__ = ("ticket", "events", "unread", "ahead", "over", "failure", "protocol", "reader", "writer")
+    __slots__ = ("ticket", "events", "unread", "ahead", "over", "failure", "protocol", "link", "reader", "writer")
 
     def __init__(self, ticket: int) -> None:
         self.ticket = ticket
@@ -49,6 +49,7 @@ class Inbox:
         self.over = False
         self.failure: Deliver | None = None
         self.protocol = ""
+        self.link: Link | None = None  # that its response came from
         self.reader: asyncio.Future[None] | None = None
         self.writer: asyncio.Future[None] | None = None
 
@@ -82,10 +83,11 @@ class Desk:
         self.inboxes: dict[int, Inbox] = {}  # of requests that are not over
         self.paused: set[Link] = set()
         self.writers: set[Inbox] = set()  # those with somebody who waits until content has gone out
+        self.starters: set[Inbox] = set()  # those with somebody who waits until there is a connection
         self.dropped: deque[int] = deque()
         self.timer: asyncio.TimerHandle | None = None
         self.armed = INFINITY  # when it fires
-        self.speaks = ""  # the protocol of what is being delivered
+        self.speaker: Link | None = None  # whose events are being delivered
         self.closing = False
         self.ended = False  # nothing is left, and nothing comes
         self.resting: list[asyncio.Future[None]] = []  # who waits for that
@@ -111,7 +113,7 @@ class Desk:
                 approach.task.add_done_callback(lambda task, id=action.id: self.dialled(id, task))  # type: ignore[misc]  # default
             else:
                 reports.append(action)
-        if self.paused or self.writers:
+        if self.paused or self.writers or self.starters:
             self.look_again()
         if self.pool.wake < self.armed:
             self.arm()
@@ -126,8 +128,9 @@ class Desk:
             return
         if isinstance(event, DataReceived):
             inbox.unread += len(event.data)
-        elif isinstance(event, ResponseReceived):
-            inbox.protocol = self.speaks
+        elif isinstance(event, ResponseReceived) and self.speaker is not None:
+            inbox.protocol = self.speaker.protocol
+            inbox.link = self.speaker
         elif isinstance(event, ResponseEnded):
             del self.inboxes[action.ticket]
             inbox.events.append(event)
@@ -164,6 +167,9 @@ class Desk:
         for inbox in self.writers:
             if self.may_go_on(inbox) and inbox.writer is not None and not inbox.writer.done():
                 inbox.writer.set_result(None)
+        for inbox in self.starters:
+            if pool_view.protocol(self.pool, inbox.ticket):
+                inbox.wake()
 
     def may_go_on(self, inbox: Inbox) -> bool:
         """Whether more content of a request is welcome."""
@@ -232,7 +238,7 @@ class Desk:
         if link.fresh:
             link.fresh = False
             self.keep_session(link)
-        self.speaks = link.protocol
+        self.speaker = link
         actions = core.received(self.pool, link.id, data, time.monotonic())
         if actions:
             self.act(actions)
@@ -252,7 +258,7 @@ class Desk:
     def lost(self, link: Link, clean: bool, reason: str) -> None:
         """Nothing more comes: the connection is over."""
         unsent = sum([len(data) for data in link.out])
-        self.speaks = link.protocol
+        self.speaker = link
         self.act(core.closed(self.pool, link.id, time.monotonic(), unsent, clean, reason))
 
     def gone(self, link: Link) -> None:
