@@ -31,15 +31,16 @@ class Call:
     """A request under way, as `Pool.request` gives it: for one task at a time to read, and perhaps another one to send.
 
     `async with` it: what is not over when the block is left is cancelled. Content counts as consumed when it is taken.
+    `words`: what a warning calls it.
     """
 
     def __init__(self, desk: Desk, inbox: Inbox, words: str) -> None:
         self._desk = desk
         self._inbox = inbox
-        self._words = words
+        self.words = words
 
     def __repr__(self) -> str:
-        return f"<Call {self._inbox.ticket}: {self._words}{', over' if self._inbox.over else ''}>"
+        return f"<Call {self._inbox.ticket}: {self.words}{', over' if self._inbox.over else ''}>"
 
     @property
     def ticket(self) -> int:
@@ -102,6 +103,11 @@ class Call:
                 self._check()
                 return []
             await self._next()
+        return self.receive_ready()
+
+    def receive_ready(self) -> list[Event]:
+        """The events that are there, perhaps none: it never waits."""
+        inbox = self._inbox
         events = list(inbox.events)
         inbox.events.clear()
         if inbox.unread or inbox.ahead:
@@ -171,7 +177,7 @@ class Call:
     def __del__(self) -> None:
         if not self._inbox.over:
             self._desk.drop(self._inbox.ticket)
-            warnings.warn(f"a request was dropped unclosed: {self._words}", ResourceWarning, stacklevel=2, source=self)
+            warnings.warn(f"a request was dropped unclosed: {self.words}", ResourceWarning, stacklevel=2, source=self)
 
     def _next(self) -> "asyncio.Future[None]":
         """What is done when something comes."""

@@ -349,15 +349,16 @@ class Pool:
 class Call:
     """One request under way: what comes of it, one thread at a time. Leaving `with call:` cancels what is not over.
 
-    Content counts as consumed when its event is taken; what is not taken holds up no other request.
+    Content counts as consumed when its event is taken; what is not taken holds up no other request. `words`: what a warning
+    calls it.
     """
 
-    __slots__ = ("_pool", "_box", "_name")
+    __slots__ = ("_pool", "_box", "words")
 
-    def __init__(self, pool: Pool, box: Box, name: str) -> None:
+    def __init__(self, pool: Pool, box: Box, words: str) -> None:
         self._pool = pool
         self._box = box
-        self._name = name
+        self.words = words
 
     @property
     def ticket(self) -> int:
@@ -417,19 +418,24 @@ class Call:
         box = self._box
         while True:
             over = box.over
-            events = box.events
-            if events:
-                if box.unread and not over:
-                    self._pool._consume(box, box.unread)
-                if events is box.events:
-                    taken = events[:]
-                    del events[: len(taken)]
-                    return taken
-            elif over:
+            if events := self.receive_ready():
+                return events
+            if over:
                 self._end()
                 return []
-            else:
-                self._pool._wait(box, box.is_stirred)
+            self._pool._wait(box, box.is_stirred)
+
+    def receive_ready(self) -> list[core.Event]:
+        """The events that are there, perhaps none: it never waits."""
+        box = self._box
+        while events := box.events:
+            if box.unread and not box.over:
+                self._pool._consume(box, box.unread)
+            if events is box.events:  # or it was cancelled meanwhile
+                taken = events[:]
+                del events[: len(taken)]
+                return taken
+        return []
 
     def response(self) -> Response:
         """All of it. Raises what failed the request, and StreamClosed where some of it has been taken as events."""
@@ -469,7 +475,7 @@ class Call:
         box: Box | None = getattr(self, "_box", None)  # none where `__init__` was interrupted
         if box is not None and box.ticket and not box.over:
             box.hub.dropped.append(box)
-            warnings.warn(f"a request was dropped unclosed: {self._name}", ResourceWarning, 2, self)
+            warnings.warn(f"a request was dropped unclosed: {self.words}", ResourceWarning, 2, self)
 
     def _end(self) -> None:
         """Raises what failed it, each time a fresh exception."""
