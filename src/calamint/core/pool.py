@@ -9,11 +9,9 @@ known to its connection.
 from typing import Final
 
 from calamint.core import verbs
-from calamint.core.errors import ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
+from calamint.core.errors import HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
 from calamint.core.events import (
-    ConnectionClosed,
     Event,
-    GoAwayReceived,
     InterimReceived,
     RequestFailed,
     ResponseEnded,
@@ -46,11 +44,10 @@ from calamint.core.pool_view import (
     count_output,
     name,
     snapshot,
-    tell_closed,
+    tell_connection,
     tell_dial,
     tell_end,
     tell_failure,
-    tell_goaway,
     tell_replay,
 )
 from calamint.core.snapshot import Snapshot
@@ -437,7 +434,7 @@ def report(
         ref: int = getattr(event, "ref", 0)
         job = held.jobs.get(ref)
         if job is None:
-            note(pool, held, event)
+            tell_connection(pool, held, event)
             continue
         if isinstance(event, RequestFailed):
             del held.jobs[ref]
@@ -469,17 +466,6 @@ def report(
         elif isinstance(event, InterimReceived):
             job.heard = True
         pool.out.append(Deliver(job.ticket, event))
-
-
-def note(pool: Pool, held: Held, event: Event) -> None:
-    """Something happened to a connection, or to a request that is over for its caller."""
-    if isinstance(event, GoAwayReceived):
-        tell_goaway(pool, held, event)
-        if event.code == ENHANCE_YOUR_CALM:
-            site = pool.sites[held.key]
-            site.keepalive = site.keepalive * 2
-    elif isinstance(event, ConnectionClosed):
-        tell_closed(pool, held, event)
 
 
 def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool) -> bool:

@@ -73,7 +73,7 @@ class Call:
         while not (inbox.over or inbox.events or self.protocol):
             self._desk.starters.add(inbox)
             try:
-                await self._wait()
+                await self._next()
             finally:
                 self._desk.starters.discard(inbox)
         return self.protocol
