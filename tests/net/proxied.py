@@ -280,9 +280,11 @@ class LoopProxy:
                 raise self.failures[0]
 
 
-def tunnels(reply: bytes = ESTABLISHED, behind: bytes = b"", port: int = 0) -> Handler:
+def tunnels(
+    reply: bytes = ESTABLISHED, behind: bytes = b"", port: int = 0, forward: Callable[[bytes], bytes] = lambda head: OK
+) -> Handler:
     """Makes a tunnel for each CONNECT, to where that says or to this port here; says `behind` in one piece with its reply.
-    Other requests it answers itself."""
+    Other requests it answers itself, with what `forward` makes of their heads."""
 
     def handle(proxy: LoopProxy, sock: socket.socket) -> None:
         while True:
@@ -291,7 +293,7 @@ def tunnels(reply: bytes = ESTABLISHED, behind: bytes = b"", port: int = 0) -> H
             method, target, _ = head.split(b" ", 2)
             if method == b"CONNECT":
                 break
-            sock.sendall(OK)
+            sock.sendall(forward(head))
         host, _, digits = target.decode().rpartition(":")
         with socket.create_connection(("127.0.0.1", port) if port else (loopback(host), int(digits)), LIMIT) as far:
             sock.sendall(reply + behind)

@@ -30,7 +30,7 @@ class AsyncClient(BaseClient):
     The names are httpx's. A plain number as `timeout` is the limit for all of a request: see `calamint.Timeout`. `verify`,
     `cert`: see `calamint.net.tls.make_context`. `proxy`: a URL or a `Proxy` for everything; else, with `trust_env`, the
     environment says: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY. `retries`: 1, what was provably not processed is sent
-    once more, or 0. `uds`: a Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect
+    once more, or 0. `uds`: a Unix domain socket to connect to, without proxies; `local_address`: of this host, to connect
     from; `resolver`: from host and port to addresses, as socket.getaddrinfo gives them. `transport`: what answers instead of
     the network, such as a `MockTransport`. `pool`: its connections; `client.pool.snapshot()` shows them.
     """
@@ -71,6 +71,7 @@ class AsyncClient(BaseClient):
             max_redirects=max_redirects,
             base_url=base_url,
             trust_env=trust_env,
+            uds=uds,
             default_encoding=default_encoding,
             retries=retries,
         )

@@ -74,11 +74,14 @@ class BaseClient:
         max_redirects: int,
         base_url: str | URL,
         trust_env: bool,
+        uds: str | None,
         default_encoding: str | Callable[[bytes], str],
         retries: int,
     ) -> None:
         if retries not in (0, 1):
             raise ValueError(f"retries={retries}: 1, once more what was provably not processed, or 0, nothing")
+        if proxy is not None and uds is not None:
+            raise ValueError("uds= and proxy= both say where to connect to: choose one of them")
         base = str(base_url)
         if base:
             URL(base)  # raises InvalidURL
@@ -97,7 +100,7 @@ class BaseClient:
         self._urls: dict[str, URL] = {}
         self._proxy = Proxy(proxy) if isinstance(proxy, str) else proxy
         self._proxies: ProxyMap | None = None
-        if self._proxy is None and trust_env:
+        if self._proxy is None and trust_env and uds is None:
             found = proxies_from_environment(os.environ)
             self._proxies = found if found.proxies else None
 

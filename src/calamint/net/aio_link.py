@@ -235,6 +235,13 @@ class Link(asyncio.BufferedProtocol):
                 self.finish(True)
         self.owner.gone(self)
 
+    def cut(self) -> None:
+        """Its transport was closed as soon as it was made, which not every event loop tells."""
+        self.blocked = True  # and none takes more
+        if not self.over:
+            self.owner.lost(self, False, "its transport was closed")
+        self.owner.gone(self)
+
     def drain(self) -> None:
         """What had come before it broke: the transport gives that up, and has not closed the socket yet."""
         try:
@@ -305,7 +312,9 @@ async def hand_over(owner: Owner, link: Link) -> None:
         else:
             await owner.loop.create_unix_connection(lambda: link, sock=link.sock)
     except BaseException:
-        if not link.made:
+        if link.made:
+            link.cut()
+        else:
             discard(owner, link.sock)
         raise
 
