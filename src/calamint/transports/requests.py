@@ -12,7 +12,7 @@ import urllib3
 from requests.adapters import BaseAdapter
 from requests.cookies import extract_cookies_to_jar
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers, prepend_scheme_if_needed, select_proxy
+from requests.utils import get_encoding_from_headers, select_proxy
 
 from calamint.client.base import Beginning
 from calamint.core.errors import CalamintError, TimeoutException
@@ -191,9 +191,8 @@ class Adapter(BaseAdapter):
             return None
         proxy = self._proxies.get(url)
         if proxy is None:
-            named: str = prepend_scheme_if_needed(url, "http")  # type: ignore[no-untyped-call]  # they have no types for it
             try:
-                proxy = self._proxies[url] = Proxy(named if "://" in named else f"http://{named}")
+                proxy = self._proxies[url] = Proxy(url if ":/" in url else f"http://{url}")
             except (CalamintError, ValueError) as error:
                 raise requests.exceptions.InvalidProxyURL(str(error), request=request) from error
             except ImportError as error:
