@@ -182,7 +182,7 @@ def test_what_cannot_be_requested(kit: Kit) -> None:
             client.get(peer.url, extensions={"target": "/é".encode()})
         with pytest.raises(TypeError, match="'target'"):
             client.get(peer.url, extensions={"target": "/x"})
-        with pytest.raises(library.InvalidURL, match="no host has"):
+        with pytest.raises(library.ConnectError, match="no host has"):
             client.get("http://a b/")
         assert peer.report.requests == ()
         with pytest.raises(library.ConnectError, match="no address for nowhere.invalid"):
@@ -319,6 +319,9 @@ def test_trace(kit: Kit, private_ca: servers.PrivateCa) -> None:
             told = dict(seen)
             assert told["connection.connect_tcp.started"]["host"] == "127.0.0.1"
             assert told["connection.connect_tcp.started"]["port"] == peer.port
+            assert isinstance(
+                told["connection.start_tls.complete"]["return_value"].get_extra_info("ssl_object"), ssl.SSLObject
+            )
             assert told["http2.send_request_headers.started"]["request"].method == "POST"
             assert told["http2.receive_response_headers.complete"]["return_value"][0] == 200
             seen.clear()

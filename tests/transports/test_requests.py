@@ -198,6 +198,8 @@ def test_what_cannot_be_requested() -> None:
             session.get("https://host/", verify="/nowhere.pem")
         with pytest.raises(OSError, match="nowhere.pem"):
             session.get("https://host/", cert=("/nowhere.pem", "/nowhere.key"))
+    with ScriptedPeer() as peer, open_session() as session:
+        assert session.get(peer.url, cert="/nowhere.pem", timeout=LIMIT).content == b"ok"  # nobody asks for it
     with pytest.raises(ValueError, match="retries=2"):
         Adapter(retries=2)
     with pytest.raises(calamint.UnsupportedProtocol):
@@ -298,6 +300,27 @@ def test_threads_and_a_closed_adapter() -> None:
         assert copy.send(requests.Request("GET", peer.url).prepare()).raw.version == 20
         adapter.close()
         copy.close()
+
+
+def test_a_response_outlives_its_session() -> None:
+    """Closing a session does not take the content away that is still to be read."""
+    with ScriptedPeer([drip(b"0123456789", 1, 0.01)]) as peer:
+        with open_session() as session:
+            response = session.get(peer.url, timeout=LIMIT, stream=True)
+            pool = pool_of(session)
+        assert peer.report.connections_open == 1
+        assert response.content == b"0123456789"
+        peer.wait_for(lambda report: report.connections_open == 0)
+        assert pool.stats().connections == 0
+
+
+def test_proxies_that_are_none() -> None:
+    with open_session() as session:
+        for url in ("http:/host:3128", "http://:8080", "https://", "ftp://host"):
+            with pytest.raises(requests.exceptions.InvalidProxyURL):
+                session.get("http://host/", proxies={"http": url})
+        with pytest.raises(requests.exceptions.ProxyError, match="nowhere.invalid"):
+            session.get("http://host/", proxies={"http": "nowhere.invalid"}, timeout=LIMIT)
 
 
 def test_content_as_a_file(session: requests.Session) -> None:

@@ -65,6 +65,12 @@ def protocol(pool: Pool, ticket: int) -> str:
     return verbs.protocol(pool.held[job.id].value) if job is not None and job.id else ""
 
 
+def connection(pool: Pool, ticket: int) -> int:
+    """The connection that this request runs on; 0 while it waits and when it is over."""
+    job = pool.jobs.get(ticket)
+    return 0 if job is None else job.id
+
+
 def is_dialling(pool: Pool, ticket: int) -> bool:
     """Whether this request waits for a connection that is being made."""
     job = pool.jobs.get(ticket)

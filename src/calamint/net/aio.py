@@ -63,8 +63,9 @@ class Call:
         return pool_view.is_dialling(self._desk.pool, self._inbox.ticket)
 
     def extra(self, name: str) -> object:
-        """Something about the connection that the response came from, None before its head: see `calamint.net.extra`."""
-        link = self._inbox.link
+        """Something about its connection, None where it has none yet or any more: see `calamint.net.extra`."""
+        desk = self._desk
+        link = self._inbox.link or desk.links.get(pool_view.connection(desk.pool, self._inbox.ticket))
         return None if link is None else extra(link.sock, link.tls, name)
 
     async def start(self) -> str:

@@ -34,6 +34,7 @@ from calamint.net.response import Headers, Response, assemble, to_fields
 from calamint.net.route import Route, Routes
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer, is_wanted, logger, tell
+from calamint.net.wire import Wire
 
 INTERRUPTED: Final = "an interrupt (a signal?) came between bytes and their record: the pool started over"
 FORKED: Final = "the process was forked: its connections belong to the parent"
@@ -229,6 +230,13 @@ class Pool:
         with self._lock:
             return not box.over and pool_view.is_dialling(self._enter().core, box.ticket)
 
+    def _wire(self, box: Box) -> Wire | None:
+        """What the request of the box runs on."""
+        with self._lock:
+            hub = self._enter()
+            channel = None if box.over else hub.channels.get(pool_view.connection(hub.core, box.ticket))
+            return None if channel is None else channel.wire
+
     def _start(self, box: Box) -> None:
         """Waits until the request of the box has a connection, or is over."""
         hub = box.hub
@@ -381,8 +389,8 @@ class Call:
         return self._pool._is_dialling(self._box)
 
     def extra(self, name: str) -> object:
-        """Something about the connection that the response came from, None before its head: see `calamint.net.extra`."""
-        wire = self._box.wire
+        """Something about its connection, None where it has none yet or any more: see `calamint.net.extra`."""
+        wire = self._box.wire or self._pool._wire(self._box)
         return None if wire is None else extra(wire.sock, wire.tls, name)
 
     def start(self) -> str:

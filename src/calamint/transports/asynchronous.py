@@ -148,12 +148,14 @@ class AsynchronousTransport(Generic[C]):
     async def _traced(self, call: Call, out: Outgoing, request: RequestLike, trace: Trace) -> Beginning:
         """The beginning of a response, step by step."""
         if call.is_dialling or (call.is_over and not call.protocol):
-            async with trace.astep("connection.connect_tcp", told_dial(out)):
+            stream = AsyncNetworkStream(call, False, self.network)
+            async with trace.astep("connection.connect_tcp", told_dial(out)) as result:
                 await started(call)
+                result["return_value"] = stream
             if out.url.origin.scheme == "https":
                 told: dict[str, object] = {"server_hostname": out.server_hostname or out.url.origin.host}
-                async with trace.astep("connection.start_tls", told):
-                    pass
+                async with trace.astep("connection.start_tls", told) as result:
+                    result["return_value"] = stream
             if call.protocol == "h2":
                 async with trace.astep("http2.send_connection_init"):
                     pass

@@ -90,7 +90,7 @@ class BlockingTransport(Generic[C]):
             out = self._translator.translate(request)
             call = self._begin(request, out)
             try:
-                beginning = receive(call) if trace is None else traced(call, out, request, self.library, trace)
+                beginning = receive(call) if trace is None else self._traced(call, out, request, trace)
                 return self._answer(request, call, beginning, trace)
             except BaseException:
                 call.cancel()
@@ -131,6 +131,33 @@ class BlockingTransport(Generic[C]):
                 call.cancel()
                 raise
         return call
+
+    def _traced(self, call: Call, out: Outgoing, request: RequestLike, trace: Trace) -> Beginning:
+        """The beginning of a response, step by step."""
+        if call.is_dialling or (call.is_over and not call.protocol):
+            stream = NetworkStream(call, False, self.network)
+            with trace.step("connection.connect_tcp", told_dial(out)) as result:
+                started(call)
+                result["return_value"] = stream
+            if out.url.origin.scheme == "https":
+                told: dict[str, object] = {"server_hostname": out.server_hostname or out.url.origin.host}
+                with trace.step("connection.start_tls", told) as result:
+                    result["return_value"] = stream
+            if call.protocol == "h2":
+                with trace.step("http2.send_connection_init"):
+                    pass
+        trace.spoken(started(call))
+        with trace.step("send_request_headers"):
+            pass
+        with trace.step("send_request_body"):
+            if not isinstance(request.stream, self.library.ByteStream) and isinstance(
+                request.stream, self.library.SyncByteStream
+            ):
+                upload(call, iter(request.stream))
+        with trace.step("receive_response_headers") as result:
+            beginning = receive(call)
+            result["return_value"] = told_head(beginning, call.protocol)
+        return beginning
 
     def _answer(self, request: RequestLike, call: Call, beginning: Beginning, trace: Trace | None) -> Answer[C]:
         """The head has come."""
@@ -212,29 +239,6 @@ def receive(call: Call) -> Beginning:
     beginning = Beginning()
     while (event := call.receive()) is not None and not beginning.take([event]):
         pass  # one after the other: content does not count as read before somebody does
-    return beginning
-
-
-def traced(call: Call, out: Outgoing, request: RequestLike, library: ModuleType, trace: Trace) -> Beginning:
-    """The same, step by step."""
-    if call.is_dialling or (call.is_over and not call.protocol):
-        with trace.step("connection.connect_tcp", told_dial(out)):
-            started(call)
-        if out.url.origin.scheme == "https":
-            with trace.step("connection.start_tls", {"server_hostname": out.server_hostname or out.url.origin.host}):
-                pass
-        if call.protocol == "h2":
-            with trace.step("http2.send_connection_init"):
-                pass
-    trace.spoken(started(call))
-    with trace.step("send_request_headers"):
-        pass
-    with trace.step("send_request_body"):
-        if not isinstance(request.stream, library.ByteStream) and isinstance(request.stream, library.SyncByteStream):
-            upload(call, iter(request.stream))
-    with trace.step("receive_response_headers") as result:
-        beginning = receive(call)
-        result["return_value"] = told_head(beginning, call.protocol)
     return beginning
 
 

@@ -19,6 +19,7 @@ from calamint.core.errors import CalamintError, TimeoutException
 from calamint.core.events import DataReceived
 from calamint.core.exchange import SETTINGS, Clocks, Settings
 from calamint.core.pool_state import LIMITS, Limits
+from calamint.core.url import URL
 from calamint.net.dial import Resolver, look_up, read_url
 from calamint.net.proxy import Proxy
 from calamint.net.threads import Call, Pool
@@ -84,6 +85,7 @@ class Adapter(BaseAdapter):
         self._lock = threading.Lock()
         self._proxies: dict[str, Proxy] = {}
         self.pools: dict[tuple[Verify, Cert | None], Pool] = {}
+        self._retired: set[Pool] = set()  # closed, but for responses that are still being read
         self._translator = Translator(None, False, http1)
         self._make_pool(True, None)  # raises what is wrong with the options
 
@@ -101,44 +103,52 @@ class Adapter(BaseAdapter):
     ) -> requests.Response:
         """A response, whose content is still to come with `stream`. Raises the errors of requests."""
         call: Call | None = None
+        proxy = self._proxy(request, dict(proxies or {}))
         try:
-            call = self._begin(
-                request, timeout, verify is not False and (verify or True), to_cert(cert), dict(proxies or {})
+            url = read_url(str(request.url))
+            secure = url.origin.scheme == "https"
+            pool = (
+                self._pool(verify is not False and (verify or True), to_cert(cert))
+                if secure
+                else self._pool(True, None)
             )
-            beginning = receive(call)
-            return self._answer(request, call, beginning)
+            call = self._begin(request, url, pool, timeout, proxy)
+            return self._answer(request, call, receive(call), pool)
         except BaseException as error:
             if call is not None:
                 call.cancel()
             if isinstance(error, CalamintError):
-                raise to_requests(error, request) from error
+                raise to_requests(error, request, proxy is not None) from error
             raise
 
     def close(self) -> None:
-        """Ends every connection. The adapter may be used again, and then begins with nothing."""
+        """Ends every connection, those of responses that are still read when they have been, as a session's users expect.
+        The adapter may be used again, and then begins with nothing."""
         with self._lock:
             pools, self.pools = self.pools, {}
+            self._retired |= set(pools.values())
         for pool in pools.values():
-            pool.close()
+            self.release(pool)
+
+    def release(self, pool: Pool) -> None:
+        """A response has been read."""
+        with self._lock:
+            if pool not in self._retired or pool.stats().running:
+                return
+            self._retired.discard(pool)
+        pool.close()
 
     def _begin(
-        self,
-        request: requests.PreparedRequest,
-        timeout: TimeoutLike,
-        verify: Verify,
-        cert: Cert | None,
-        proxies: dict[str, str],
+        self, request: requests.PreparedRequest, url: URL, pool: Pool, timeout: TimeoutLike, proxy: Proxy | None
     ) -> Call:
         """The request is under way, and with it its content."""
-        url = read_url(str(request.url))
         connect, read = to_seconds(timeout)
         body = request.body
         whole = body is None or isinstance(body, bytes | str)
         content = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else None
         raw = [(to_latin(name), to_latin(value)) for name, value in request.headers.items()]
         fields, upgrades = self._translator.fields(raw, url.origin.scheme == "https" or not self._options["http1"])
-        named = select_proxy(str(request.url), proxies)
-        call = self._pool(verify, cert).request(
+        call = pool.request(
             str(request.method),
             url,
             fields,
@@ -149,7 +159,7 @@ class Adapter(BaseAdapter):
             pool=None,
             connect=connect,
             replay=self._options["retries"] > 0,
-            proxy=None if not named else self._proxy(with_scheme(named)),
+            proxy=proxy,
             only_http1=upgrades,
         )
         if not whole:
@@ -174,14 +184,24 @@ class Adapter(BaseAdapter):
         names = ("limits", "http1", "http2", "resolver", "settings", "tracer")
         return Pool(verify=verify, cert=cert, **{name: self._options[name] for name in names})
 
-    def _proxy(self, url: str) -> Proxy:
-        """The proxy with this URL."""
+    def _proxy(self, request: requests.PreparedRequest, proxies: dict[str, str]) -> Proxy | None:
+        """The proxy for this request. Raises InvalidProxyURL, and InvalidSchema for SOCKS without its extra."""
+        url = select_proxy(str(request.url), proxies)
+        if not url:
+            return None
         proxy = self._proxies.get(url)
         if proxy is None:
-            proxy = self._proxies[url] = Proxy(url)
+            try:
+                proxy = self._proxies[url] = Proxy(url if ":/" in url else f"http://{url}")
+            except (CalamintError, ValueError) as error:
+                raise requests.exceptions.InvalidProxyURL(str(error), request=request) from error
+            except ImportError as error:
+                raise requests.exceptions.InvalidSchema(str(error), request=request) from error
         return proxy
 
-    def _answer(self, request: requests.PreparedRequest, call: Call, beginning: Beginning) -> requests.Response:
+    def _answer(
+        self, request: requests.PreparedRequest, call: Call, beginning: Beginning, pool: Pool
+    ) -> requests.Response:
         """The head has come."""
         head = beginning.head
         assert head is not None
@@ -192,7 +212,7 @@ class Adapter(BaseAdapter):
             message[name.decode("latin-1")] = value.decode("latin-1")
         version, words = VERSIONS[call.protocol]
         raw = Raw(
-            body=Content(call),
+            body=Content(self, pool, call),
             headers=headers,
             status=head.status,
             version=version,
@@ -251,8 +271,10 @@ class Original:
 class Content(io.RawIOBase):
     """The content of a response as a file. Raises TimeoutError and ConnectionError, as a socket does."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, adapter: Adapter, pool: Pool, call: Call) -> None:
         super().__init__()
+        self._adapter = adapter
+        self._pool = pool
         self._call = call
         self._data = b""
 
@@ -298,6 +320,7 @@ class Content(io.RawIOBase):
         """What has not come is not wanted any more."""
         if not self.closed:
             self._call.cancel()
+            self._adapter.release(self._pool)
         super().close()
 
 
@@ -310,11 +333,6 @@ def pieces(body: object) -> Iterator[bytes]:
     elif isinstance(body, Iterable):
         for piece in body:
             yield piece.encode() if isinstance(piece, str) else piece
-
-
-def with_scheme(proxy: str) -> str:
-    """The URL of a proxy, http where it does not say."""
-    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def to_cert(cert: CertLike) -> Cert | None:
@@ -341,9 +359,11 @@ def to_seconds(timeout: TimeoutLike) -> tuple[float | None, float | None]:
     return connect if isinstance(connect, int | float) else None, read if isinstance(read, int | float) else None
 
 
-def to_requests(error: CalamintError, request: requests.PreparedRequest) -> requests.RequestException:
+def to_requests(error: CalamintError, request: requests.PreparedRequest, proxied: bool) -> requests.RequestException:
     """An error as the users of requests know it; ours is to be its cause."""
     kind = KINDS.get(type(error).__name__, requests.ConnectionError)
     if type(error).__name__ == "ConnectError" and "no TLS with" in str(error):
         kind = requests.exceptions.SSLError
+    elif type(error).__name__ == "ConnectError" and proxied:
+        kind = requests.exceptions.ProxyError
     return kind(str(error), request=request)

@@ -33,6 +33,7 @@ NAMES: Final = {
     "AtCapacity": "LocalProtocolError",
     "ConnectionTerminated": "RemoteProtocolError",
     "DeadlineExceeded": "TimeoutException",
+    "InvalidURL": "ConnectError",  # a host or port that none can have: the library has taken it for a URL
     "StreamClosed": "ReadError",  # the pool was closed while the request ran
     "StreamReset": "RemoteProtocolError",
 }
@@ -265,8 +266,7 @@ def check_number(seconds: object) -> float | None:
 def to_library(error: CalamintError, library: ModuleType, request: RequestLike) -> Exception:
     """An error as the library's users know it: its class, with the request; ours is to be its cause."""
     name = type(error).__name__
-    kind = getattr(library, NAMES.get(name, name))
-    made: Exception = kind(str(error)) if name == "InvalidURL" else kind(str(error), request=request)
+    made: Exception = getattr(library, NAMES.get(name, name))(str(error), request=request)
     return made
 
 
