@@ -302,7 +302,7 @@ def test_a_cgi_program_is_not_told_its_proxy_by_a_request() -> None:
 def test_a_value_that_is_no_proxy_is_named() -> None:
     """When the client is made; its password is not shown."""
     found = run(["http://x.test/"], {"HTTPS_PROXY": "ftp://me:secret@host"})
-    assert found[0] == "InvalidURL" and "HTTPS_PROXY in the environment" in str(found[1])
+    assert str(found[0]) == "InvalidURL" and "HTTPS_PROXY in the environment" in str(found[1])
     assert "secret" not in str(found)
 
 

@@ -44,7 +44,7 @@ OF_HTTPX = (
     (r"test_main::test_(get|json|binary|redirects|follow_redirects|post|verbose|auth)$", "the case in which the server writes "
      "`Transfer-Encoding` in HTTP/1.1 is not kept: field names are lower case, as in HTTP/2 (RFC 9113 §8.2)"),
     (r"test_main::test_errors", "the words of a message"),
-    (r"test_timeouts::test_connect_timeout", "asks for 10.255.255.1: where there is no route, which of two errors is first is chance"),
+    (r"test_timeouts::test_connect_timeout", "asks for 10.255.255.1: without a route, which of two errors is first is chance"),
     (r"test_pool_timeout\[asyncio\]", "a short response is here before it is read, and its connection free for the next one"),
 )  # fmt: skip
 OF_REQUESTS = (
