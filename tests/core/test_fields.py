@@ -377,3 +377,18 @@ def test_a_response_does_not_switch_protocols() -> None:
     """RFC 9113 §8.6: HTTP/2 "removes support for the 101 (Switching Protocols) informational status code"."""
     assert "101" in refused(((b":status", b"101"),))
     assert read_head(((b":status", b"103"),)) == Head(103, (), -1)
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ((), -1),
+        ((b"timeout=5",), 5),
+        ((b"max=100, Timeout=7",), 7),
+        ((b"timeout=x", b"timeout=-1", b"timeout=123456789", b"timeout"), -1),
+        ((b"timeout=5", b"timeout=9"), 9),
+    ],
+)
+def test_how_long_an_idle_connection_is_kept(values: tuple[bytes, ...], seconds: int) -> None:
+    given_fields = ((b"x", b"timeout=1"), *[(b"keep-alive", value) for value in values])
+    assert fields.find_keepalive(given_fields) == seconds

@@ -451,6 +451,9 @@ def test_a_response_that_came_before_a_write_broke(loop: str, way: str, private_
     def handle(sock: socket.socket) -> None:
         read_head(sock)
         assert go_on.wait(LIMIT)  # then there is content that is not read: the end is a RST
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # or what waits to be sent may go with the connection
         sock.sendall(b"HTTP/1.1 413 Too Much\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig")
         sock.close()
         gone.set()

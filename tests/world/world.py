@@ -312,13 +312,16 @@ class World(Caller):
         """At the end: whoever still runs must have been allowed to; cancelled, they leave both ledgers at rest."""
         while True:
             for request in list(self.active.values()):
+                if (
+                    request.ref not in self.active
+                ):  # it went with the one before it, in whose turn its clocks stood still
+                    continue
                 moved_at = max(request.active_at, self.received_at, self.sent_at)  # a byte at a time may take for ever
                 clocks = INFINITY if request.upgraded else moved_at + request.longest
                 if self.clock.now > min(request.deadline, clocks):
                     raise Violation("silence", f"request {request.ref} never ends, its clocks are {request.ask.clocks}")
-                if request.ref in self.active:
-                    request.cancelled = self.closing = True
-                    self.call("cancel", core.cancel, request.ref, self.clock.now)
+                request.cancelled = self.closing = True
+                self.call("cancel", core.cancel, request.ref, self.clock.now)
             self.push()
             self.closing = False
             self.go_on(self.clock.now + HORIZON)

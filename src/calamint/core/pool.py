@@ -9,18 +9,16 @@ known to its connection.
 from typing import Final
 
 from calamint.core import verbs
-from calamint.core.errors import ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
+from calamint.core.errors import HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
 from calamint.core.events import (
-    ConnectionClosed,
     Event,
-    GoAwayReceived,
     InterimReceived,
     RequestFailed,
     ResponseEnded,
     ResponseReceived,
 )
 from calamint.core.exchange import CLOCKS, Clocks, Settings, check_seconds
-from calamint.core.fields import check_fields, check_method, check_target, find_length
+from calamint.core.fields import check_fields, check_method, check_target, find_keepalive, find_length
 from calamint.core.http1_state import IDEMPOTENT
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import (
@@ -46,11 +44,10 @@ from calamint.core.pool_view import (
     count_output,
     name,
     snapshot,
-    tell_closed,
+    tell_connection,
     tell_dial,
     tell_end,
     tell_failure,
-    tell_goaway,
     tell_replay,
 )
 from calamint.core.snapshot import Snapshot
@@ -438,7 +435,7 @@ def report(
         ref: int = getattr(event, "ref", 0)
         job = held.jobs.get(ref)
         if job is None:
-            note(pool, held, event)
+            tell_connection(pool, held, event)
             continue
         if isinstance(event, RequestFailed):
             del held.jobs[ref]
@@ -464,33 +461,12 @@ def report(
         if isinstance(event, ResponseReceived):
             job.heard = True
             job.status = event.status
-            learn(pool, held, event)
+            said = -1 if isinstance(held.value, HTTP2Connection) else find_keepalive(event.fields)
+            if said >= 0:
+                held.expiry = min(pool.limits.keepalive_expiry, said)
         elif isinstance(event, InterimReceived):
             job.heard = True
         pool.out.append(Deliver(job.ticket, event))
-
-
-def note(pool: Pool, held: Held, event: Event) -> None:
-    """Something happened to a connection, or to a request that is over for its caller."""
-    if isinstance(event, GoAwayReceived):
-        tell_goaway(pool, held, event)
-        if event.code == ENHANCE_YOUR_CALM:
-            site = pool.sites[held.key]
-            site.keepalive = site.keepalive * 2
-    elif isinstance(event, ConnectionClosed):
-        tell_closed(pool, held, event)
-
-
-def learn(pool: Pool, held: Held, event: ResponseReceived) -> None:
-    """How long the peer keeps an idle connection, where it says so (`Keep-Alive: timeout=5`, on HTTP/1.1 alone)."""
-    if isinstance(held.value, HTTP2Connection):
-        return
-    for field, value in event.fields:
-        if field == b"keep-alive":
-            for part in value.lower().split(b","):
-                parameter, _, seconds = part.strip().partition(b"=")
-                if parameter == b"timeout" and seconds.isdigit() and len(seconds) < 9:
-                    held.expiry = min(pool.limits.keepalive_expiry, float(int(seconds)))
 
 
 def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool) -> bool:
