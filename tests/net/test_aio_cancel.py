@@ -18,8 +18,9 @@ from calamint import AsyncCall
 from calamint.core.errors import CANCEL
 from calamint.core.events import DataReceived, ResponseEnded, ResponseReceived
 from calamint.core.exchange import Settings
-from calamint.core.pool_state import Limits
+from calamint.core.pool_state import Limits, Report
 from calamint.net.aio import Pool
+from calamint.net.trace import Tracer
 from calamint.testing import Action, Request, ScriptedPeer, answer, delay, drip, forget
 from calamint.testing.script import Drip, Head, Wait
 from tests import servers
@@ -332,3 +333,29 @@ def test_a_dial_that_is_cancelled_from_outside_has_failed(place: Place) -> None:
 
     with place.peer() as peer:
         place.run(work())
+
+
+def test_an_interrupt_in_a_turn_of_writes(private_ca: servers.PrivateCa) -> None:
+    """It comes while one connection writes: another one, which was to write in the same turn, still does."""
+    place = Place("asyncio", "h2", private_ca)
+    calls: list[AsyncCall] = []
+
+    def interrupt(report: Report) -> None:
+        raise KeyboardInterrupt
+
+    async def warm_up(*urls: str) -> None:
+        assert [await fetch(pool, url) for url in urls] == [b"ok", b"ok"]
+
+    async def begin(stalls: str, goes_on: str) -> None:
+        calls.append(pool.request("POST", stalls, content=bytes(100_000)))  # more than the peer's window
+        calls.append(pool.request("GET", goes_on))
+        await asyncio.get_running_loop().create_future()  # in which the interrupt comes
+
+    with place.peer() as first, place.peer() as other, asyncio.Runner() as runner:
+        pool = place.pool(settings=Settings(output_budget=16_384), tracer=Tracer(stall=interrupt))
+        runner.run(warm_up(first.url, other.url))
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(begin(first.url, other.url))
+        assert runner.run(calls[1].response()).status == 200
+        calls[0].cancel()
+        runner.run(pool.aclose())

@@ -82,6 +82,7 @@ class Desk:
         self.sockets: set[socket.socket] = set()
         self.inboxes: dict[int, Inbox] = {}  # of requests that are not over
         self.paused: set[Link] = set()
+        self.unwritten: deque[Link] = deque()  # those that write when the loop comes to `flush`
         self.writers: set[Inbox] = set()  # those with somebody who waits until content has gone out
         self.starters: set[Inbox] = set()  # those with somebody who waits until there is a connection
         self.dropped: deque[int] = deque()
@@ -201,6 +202,23 @@ class Desk:
             seconds = min(max(0.001, self.pool.wake - now), LONGEST)  # no loop is more precise than that
             self.armed = now + seconds
             self.timer = self.loop.call_later(seconds, self.tick)
+
+    def schedule(self, link: Link) -> None:
+        """This link writes soon, one call of the loop's for all that are to write by then."""
+        if not self.unwritten:
+            self.loop.call_soon(self.flush)
+        self.unwritten.append(link)
+
+    def flush(self) -> None:
+        """Those that are to write do."""
+        links, self.unwritten = self.unwritten, deque()
+        try:
+            while links:
+                links.popleft().flush()
+        finally:
+            if links:  # an interrupt: they still are to write
+                self.unwritten.extendleft(reversed(links))
+                self.loop.call_soon(self.flush)
 
     # What it is told
 

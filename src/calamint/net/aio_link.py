@@ -45,6 +45,7 @@ class Owner(Protocol):
     sockets: set[socket.socket]
 
     def spawn(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]: ...
+    def schedule(self, link: "Link") -> None: ...
     def enter(self, link: "Link") -> None: ...
     def received(self, link: "Link", data: bytes) -> None: ...
     def flushed(self, link: "Link") -> None: ...
@@ -96,7 +97,7 @@ class Link(asyncio.BufferedProtocol):
         """Writes soon: after those that are to run before, who may put in more."""
         if not self.scheduled and not self.blocked:
             self.scheduled = True
-            self.owner.loop.call_soon(self.flush)
+            self.owner.schedule(self)
 
     def unsent(self) -> int:
         """Bytes that the kernel has not taken, as far as is known; with TLS a few more."""
