@@ -197,12 +197,15 @@ def best_peer(samples: dict[str, list[float]]) -> str:
 
 
 def table(scenario: Scenario, samples: dict[str, list[float]], count: int) -> str:
-    """Microseconds per request, each client as a multiple of the best peer, and what came of the targets."""
+    """Microseconds per request, what each of ours takes as a multiple of that, and what came of the targets."""
     best = best_peer(samples)
-    lines = [f"{scenario.words}: {count} requests a turn", f"  {'client':<16}{'median us':>12}{'of the best':>13}"]
+    ours = [client for client in samples if peer_of(client) == OURS]
+    turns = len(samples[ours[0]])
+    lines = [f"{scenario.words}: {count} requests a turn, {turns} turns, load {os.getloadavg()[0]:.1f}"]
+    lines.append(f"  {'client':<16}{'median us':>12}" + "".join([f"{client + ' / it':>22}" for client in ours]))
     for client, values in samples.items():
-        shown = f"{ratio(samples, client, best):.2f}" if best else "-"
-        lines.append(f"  {client:<16}{statistics.median(values) * 1e6:>12.1f}{shown:>13}")
+        shown = "".join([f"{ratio(samples, each, client):>22.3f}" for each in ours])
+        lines.append(f"  {client:<16}{statistics.median(values) * 1e6:>12.1f}{shown}")
     for target in scenario.targets:
         other = target.of or best
         if target.client in samples and other in samples:

@@ -148,8 +148,9 @@ class BaseClient:
     ) -> Request:
         """A request with all that this client adds. Its `params`, and those of the client with other names, are appended to
         the URL's query. Raises InvalidURL, UnsupportedProtocol, TypeError."""
-        merged = self._headers.copy()
+        merged = self._headers  # which the request copies
         if headers is not None:
+            merged = merged.copy()
             merged.update(headers)
         request = Request(
             method, self._url(url, params), headers=merged, content=content, data=data, json=json, extensions=extensions
