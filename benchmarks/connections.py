@@ -4,7 +4,7 @@
 
 Node.js answers `/slow` after a while, so that every request gets a connection of its own; then all of them are idle. Each
 client runs in a new process. "resident" is how far that has grown with the connections, without what a first one has left
-behind, "Python" what tracemalloc saw of it; the rest of it is OpenSSL's, and what the allocators keep. Linux only.
+behind, "Python" what tracemalloc saw of it; the rest is allocated elsewhere, as by OpenSSL, or kept by allocators. Linux only.
 """
 
 import argparse
