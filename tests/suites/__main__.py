@@ -86,6 +86,7 @@ OF_REQUESTS = (
     (r"test_conflicting_content_lengths", "a response with two lengths is a ConnectionError: whose header it is not ours to say"),
     (r"test_invalid_ca_certificate_path|test_invalid_ssl_certificate_files", "the words of a message"),
     (r"test_redirect_with_wrong_gzipped_header|test_session_close_proxy_clear", "needs methods of HTTPAdapter alone"),
+    (r"test_different_connection_pool_for_tls_settings", "looks into HTTPAdapter for urllib3's pools"),
     (r"test_stream_timeout", "looks into the error for urllib3's words"),
 )  # fmt: skip
 

@@ -21,7 +21,12 @@ from tests.transports.test_httpx import ways
 
 SILENCE = 180.0  # before the head
 PAUSE = 90.0  # between events
-SDK = {"connect": 5.0, "read": 600.0, "write": 600.0, "pool": 600.0}  # as the OpenAI SDK sets them
+SDK: dict[str, float | None] = {
+    "connect": 5.0,
+    "read": 600.0,
+    "write": 600.0,
+    "pool": 600.0,
+}  # as the OpenAI SDK sets them
 
 
 class World:
