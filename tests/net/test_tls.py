@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives import serialization
 import calamint
 from calamint import core
 from calamint.core import frames
+from calamint.core.url import Origin
 from calamint.net import tls
+from calamint.net.route import Route
 from calamint.testing import ScriptedPeer, answer
 from tests.net.thread_server import LIMIT, ThreadServer, no_answer, read_head
 from tests.servers import PrivateCa
@@ -606,3 +608,24 @@ def test_answers_in_order_over_tls(private_ca: PrivateCa) -> None:
             with calamint.connect(peer.url, verify=str(private_ca.ca_file), **options) as connection:  # type: ignore[arg-type]
                 for _ in range(2):
                     assert connection.response(connection.request("POST", "/", (), content)).content == content
+
+
+def test_a_session_is_asked_for_rarely(private_ca: PrivateCa) -> None:
+    """Each time costs kilobytes that Python does not give back; so one is used for ten minutes, however many handshakes."""
+    origin, protocols = Origin("https", "localhost", 443), ("http/1.1",)
+    route = Route(private_ca.ca_file)
+    with ThreadServer(serve_one, tls=server_context(private_ca), connections=3) as server:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", server.port), LIMIT) as sock:
+                pipe = route.start_tls(origin, protocols)
+                while not pipe.handshake():
+                    sock.sendall(pipe.sealed())
+                    pipe.feed(sock.recv(65_536))
+                pipe.seal(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                sock.sendall(pipe.sealed())
+                while not pipe.open():
+                    pipe.feed(sock.recv(65_536))
+                for _ in range(5):
+                    route.keep_session(origin, protocols, pipe)
+    ((_, asked),) = route._asked.values()
+    assert asked == 1 and len(route._sessions) == 1

@@ -2,12 +2,14 @@
 
 import itertools
 import ssl
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from calamint.core.errors import ConnectError, Failure
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import URL, Origin
+from calamint.core.value import NEVER
 from calamint.net.dial import Race, Resolver, look_up
 from calamint.net.handshake import Layers, Refused, stages
 from calamint.net.proxy import Proxy, absolute_form
@@ -15,6 +17,8 @@ from calamint.net.socks import make_request
 from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 SESSIONS: Final = 256  # TLS sessions that a route keeps
+REFRESH: Final = 600.0  # seconds for which one is used before it is asked for again
+ASKED: Final = 3  # how often meanwhile, where there was no ticket yet
 KNOWN: Final = 1024  # origins whose keys are remembered
 
 numbers: Final = itertools.count(1)
@@ -51,6 +55,9 @@ class Route:
         self.forward = forward
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
+        self._asked: dict[
+            tuple[Origin, tuple[str, ...]], tuple[float, int]
+        ] = {}  # since when, and how often, for a session
 
     def start_tls(self, origin: Origin, protocols: Sequence[str]) -> TLSPipe:
         """TLS with an origin, its handshake still to be made; it asks for these protocols and resumes the last session.
@@ -103,10 +110,23 @@ class Route:
 
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:
         """Remembers the session of a connection that has received something: the server's tickets come after the
-        handshake (RFC 8446 §4.6.1). The oldest gives way."""
-        session = None if self.forward else tls.object.session
+        handshake (RFC 8446 §4.6.1). The oldest gives way.
+
+        Python loses some kilobytes each time that it is asked for a session: so that happens rarely, and one is used often.
+        """
+        if self.forward:
+            return
+        key = (origin, tuple(protocols))
+        now = time.monotonic()
+        since, asked = self._asked.get(key, (NEVER, 0))
+        if now - since < REFRESH and (asked >= ASKED or key in self._sessions):
+            return
+        self._asked.pop(key, None)
+        self._asked[key] = (now, 1) if now - since >= REFRESH else (since, asked + 1)
+        if len(self._asked) > SESSIONS:
+            del self._asked[next(iter(self._asked))]
+        session = tls.object.session
         if session is not None and session.has_ticket:
-            key = (origin, tuple(protocols))
             self._sessions.pop(key, None)
             self._sessions[key] = session
             if len(self._sessions) > SESSIONS:
