@@ -134,7 +134,7 @@ def refused(private_ca: PrivateCa, context: ssl.SSLContext, **options: object) -
 )
 def test_the_wrong_name(private_ca: PrivateCa, name: str, words: str) -> None:
     error, seen = refused(private_ca, server_context(private_ca), server_hostname=name)
-    assert words in str(error) and f"no TLS with {name}" in str(error)
+    assert words in str(error) and str(error).startswith("no TLS with 127.0.0.1:")
     assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
     assert "ALERT_BAD_CERTIFICATE" in seen  # the server is told why
 
@@ -432,7 +432,9 @@ def test_we_say_close_notify(private_ca: PrivateCa) -> None:
 def test_a_handshake_that_stalls() -> None:
     began = time.monotonic()
     with ThreadServer(no_answer) as server:
-        with pytest.raises(calamint.ConnectTimeout, match="no TLS with 127.0.0.1 within the connect limit") as caught:
+        with pytest.raises(
+            calamint.ConnectTimeout, match="no TLS with 127.0.0.1:[0-9]+ within the connect limit"
+        ) as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False, timeout=0.2)
     assert 0.2 <= time.monotonic() - began < 5.0
     assert caught.value.unprocessed
@@ -464,7 +466,7 @@ def test_a_server_without_tls(said: bytes) -> None:
 
     with ThreadServer(handle) as server:
         with pytest.raises(
-            calamint.ConnectError, match="no TLS with 127.0.0.1: .*(WRONG_VERSION|EOF|UNEXPECTED)"
+            calamint.ConnectError, match="no TLS with 127.0.0.1:[0-9]+: .*(WRONG_VERSION|closed|UNEXPECTED)"
         ) as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False)
     assert caught.value.unprocessed
@@ -476,7 +478,7 @@ def test_a_reset_in_the_handshake() -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
 
     with ThreadServer(handle) as server:
-        words = "the connection broke in the TLS handshake: Connection reset by peer"
+        words = "no TLS with 127.0.0.1:[0-9]+: the connection broke: Connection reset by peer"
         with pytest.raises(calamint.ConnectError, match=words) as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False)
     assert caught.value.unprocessed
