@@ -2,6 +2,7 @@
 
 import itertools
 import ssl
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,10 @@ from calamint.net.socks import make_request
 from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 SESSIONS: Final = 256  # TLS sessions that a route keeps
+RESUMES: Final = sys.version_info >= (3, 12, 8) and sys.version_info[:3] != (3, 13, 0)
+"""Whether TLS sessions are kept. In CPython before 3.12.8 and 3.13.1 each look at `SSLObject.session` leaks a copy of it, some
+six KiB that nothing can free: there every handshake is a full one."""
+
 KNOWN: Final = 1024  # origins whose keys are remembered
 
 numbers: Final = itertools.count(1)
@@ -103,8 +108,8 @@ class Route:
 
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:
         """Remembers the session of a connection that has received something: the server's tickets come after the
-        handshake (RFC 8446 §4.6.1). The oldest gives way."""
-        session = None if self.forward else tls.object.session
+        handshake (RFC 8446 §4.6.1). The oldest gives way. See RESUMES."""
+        session = tls.object.session if RESUMES and not self.forward else None
         if session is not None and session.has_ticket:
             key = (origin, tuple(protocols))
             self._sessions.pop(key, None)
