@@ -7,20 +7,12 @@ client runs in a process of its own, and what is measured is how far its residen
 a first connection and its request have left behind; TLS keeps most of its state inside OpenSSL.
 """
 
-import argparse
 import asyncio
 import gc
-import multiprocessing
 import resource
-import ssl
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from calamint import AsyncClient, Client, Limits
-from tests import servers
 
 HELD_BACK_MS = 3000
 PAGE = resource.getpagesize()

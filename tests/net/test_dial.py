@@ -167,9 +167,10 @@ def test_the_next_address_is_tried() -> None:
         assert fetch(calamint.connect("http://three.example", resolver=lambda host, port: addresses)) == b"ok"
 
 
+@pytest.mark.fault("H2")
 @linux
 def test_a_dead_address_does_not_take_all_of_the_time() -> None:
-    """Two of them, of which each costs 250 ms and no more, and none of their sockets is left (fault H2)."""
+    """Two of them, of which each costs 250 ms and no more, and none of their sockets is left."""
     before = descriptors()
     with ScriptedPeer() as peer, full_listener() as one, full_listener() as other:
         addresses = [tcp(*one), tcp(*other), tcp("127.0.0.1", peer.port)]

@@ -2,6 +2,7 @@
 
 import itertools
 import ssl
+import sys
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +18,10 @@ from calamint.net.socks import make_request
 from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 SESSIONS: Final = 256  # TLS sessions that a route keeps
-REFRESH: Final = 600.0  # seconds for which one is used before it is asked for again
+LEAKS: Final = sys.version_info < (3, 12, 8) or sys.version_info[:3] == (3, 13, 0)
+"""Whether CPython loses a copy of a TLS session, some six KiB that nothing can free, each time that it is asked for one."""
+
+REFRESH: Final = 600.0  # seconds for which one is used then before it is asked for again
 ASKED: Final = 3  # how often meanwhile, where there was no ticket yet
 KNOWN: Final = 1024  # origins whose keys are remembered
 
@@ -110,27 +114,28 @@ class Route:
 
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:
         """Remembers the session of a connection that has received something: the server's tickets come after the
-        handshake (RFC 8446 §4.6.1). The oldest gives way.
-
-        Python loses some kilobytes each time that it is asked for a session: so that happens rarely, and one is used often.
-        """
-        if self.forward:
-            return
+        handshake (RFC 8446 §4.6.1). The oldest gives way."""
         key = (origin, tuple(protocols))
-        now = time.monotonic()
-        since, asked = self._asked.get(key, (NEVER, 0))
-        if now - since < REFRESH and (asked >= ASKED or key in self._sessions):
+        if self.forward or (LEAKS and not self._may_ask(key)):
             return
-        self._asked.pop(key, None)
-        self._asked[key] = (now, 1) if now - since >= REFRESH else (since, asked + 1)
-        if len(self._asked) > SESSIONS:
-            del self._asked[next(iter(self._asked))]
         session = tls.object.session
         if session is not None and session.has_ticket:
             self._sessions.pop(key, None)
             self._sessions[key] = session
             if len(self._sessions) > SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
+
+    def _may_ask(self, key: tuple[Origin, tuple[str, ...]]) -> bool:
+        """Whether it is time to ask for a session again, where that costs memory for ever."""
+        now = time.monotonic()
+        since, asked = self._asked.get(key, (NEVER, 0))
+        if now - since < REFRESH and (asked >= ASKED or key in self._sessions):
+            return False
+        self._asked.pop(key, None)
+        self._asked[key] = (now, 1) if now - since >= REFRESH else (since, asked + 1)
+        if len(self._asked) > SESSIONS:
+            del self._asked[next(iter(self._asked))]
+        return True
 
 
 class Routes:
