@@ -20,7 +20,7 @@ from calamint.core.value import INFINITY
 from calamint.net.approach import Approach
 from calamint.net.dial import Address
 from calamint.net.handshake import Layers, Refused
-from calamint.net.route import LEAKS, Route
+from calamint.net.route import Route
 from calamint.net.tls import TLSPipe
 from calamint.testing import ScriptedPeer, answer
 from tests.net.pool_help import at_rest, descriptors, fetch, in_threads, nothing_left, wait_until
@@ -333,28 +333,6 @@ def test_a_second_connection_resumes_the_session(private_ca: PrivateCa, version:
             for _ in range(3):
                 assert fetch(pool, server.url) == b"ok"
     assert resumed == [False, True, True]
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say how much memory is used")
-def test_which_python_loses_a_session_with_each_look(private_ca: PrivateCa) -> None:
-    """2,000 looks leak 12 MiB in the versions of Python that leak."""
-
-    def used() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def handle(sock: socket.socket) -> None:
-        sock.sendall(b"one byte, for the tickets to come before it")
-        no_answer(sock)
-
-    with ThreadServer(handle, tls=server_context(private_ca)) as server:
-        context = ssl.create_default_context(cafile=str(private_ca.ca_file))
-        sock = context.wrap_socket(socket.create_connection(("127.0.0.1", server.port)), server_hostname="localhost")
-        with sock:
-            assert sock.recv(1)
-            before = used()
-            for _ in range(2000):
-                assert sock.session is not None
-            assert (used() - before > 4 * 1024 * 1024) == LEAKS
 
 
 # A dial without a pool
