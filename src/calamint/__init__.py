@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         stream,
     )
     from calamint.client.codings import CodingLimits
+    from calamint.client.errors import HTTPStatusError
     from calamint.client.headers import Headers
     from calamint.client.message import Request, Response
     from calamint.client.mock import AsyncBaseTransport, BaseTransport, MockTransport
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         ConnectTimeout,
         DeadlineExceeded,
         DecodingError,
-        HTTPStatusError,
         InvalidURL,
         LocalProtocolError,
         NetworkError,
@@ -69,6 +69,7 @@ HOMES = {
     "calamint.client.aio": "AsyncClient",
     "calamint.client.api": "delete get head options patch post put request stream",
     "calamint.client.codings": "CodingLimits",
+    "calamint.client.errors": "HTTPStatusError",
     "calamint.client.headers": "Headers",
     "calamint.client.message": "Request Response",
     "calamint.client.mock": "AsyncBaseTransport BaseTransport MockTransport",
@@ -77,7 +78,7 @@ HOMES = {
     "calamint.client.urls": "URL",
     "calamint.core.errors": (
         "AtCapacity CalamintError CloseError ConnectError ConnectionTerminated ConnectTimeout "
-        "DeadlineExceeded DecodingError HTTPStatusError InvalidURL LocalProtocolError NetworkError "
+        "DeadlineExceeded DecodingError InvalidURL LocalProtocolError NetworkError "
         "PoolTimeout ProxyError ReadError ReadTimeout RemoteProtocolError ResponseNotRead StreamClosed "
         "StreamConsumed StreamError StreamReset TimeoutException TooManyRedirects TransportError "
         "UnsupportedProtocol WriteError WriteTimeout"

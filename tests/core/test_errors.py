@@ -35,7 +35,6 @@ TREE: Final[dict[type[Exception], type[Exception]]] = {
     errors.ResponseNotRead: errors.StreamError,
     errors.TooManyRedirects: errors.CalamintError,
     errors.DecodingError: errors.CalamintError,
-    errors.HTTPStatusError: errors.CalamintError,
     errors.TransportError: errors.CalamintError,
     errors.TimeoutException: errors.TransportError,
     errors.ConnectTimeout: errors.TimeoutException,
@@ -54,7 +53,7 @@ TREE: Final[dict[type[Exception], type[Exception]]] = {
     errors.ProxyError: errors.TransportError,
 }
 TRANSPORT: Final = [kind for kind in TREE if issubclass(kind, TransportError)]
-SIMPLE: Final = [kind for kind in TREE if not issubclass(kind, TransportError | errors.HTTPStatusError)]
+SIMPLE: Final = [kind for kind in TREE if not issubclass(kind, TransportError)]
 
 
 def test_codes_have_the_numbers_and_names_of_the_rfc() -> None:
@@ -103,12 +102,13 @@ def test_simple_exceptions_carry_a_message_and_pickle(kind: type[Exception]) -> 
     assert str(again) == str(error) == "what was seen, what was allowed"
 
 
-def test_a_status_error_has_its_request_and_response_also_when_pickled() -> None:
-    error = errors.HTTPStatusError("404 Not Found", request=("a", "request"), response=("a", "response"))
-    for again in (error, pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
-        assert type(again) is errors.HTTPStatusError
-        assert str(again) == again.message == "404 Not Found"
-        assert (again.request, again.response) == (("a", "request"), ("a", "response"))
+@pytest.mark.parametrize("kind", [errors.TooManyRedirects, errors.DecodingError])
+def test_errors_of_a_client_keep_their_request(kind: type[errors.TooManyRedirects | errors.DecodingError]) -> None:
+    error = kind("too much")
+    assert error.request is None
+    error.request = "GET /"
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(again), str(again), again.request) == (kind, "too much", "GET /")
 
 
 @pytest.mark.parametrize("kind", TRANSPORT)
@@ -117,12 +117,13 @@ def test_transport_errors_keep_what_they_know_when_pickled(kind: type[TransportE
     error.attempts = 3
     error.last_stream_id = 5
     error.snapshot = ("a", "snapshot")
+    error.request = "GET /"
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is kind
         assert str(again) == again.message == "gone"
         assert again.args == error.args
         assert (again.unprocessed, again.ref, again.code, again.attempts) == (True, 7, errors.CANCEL, 3)
-        assert (again.last_stream_id, again.snapshot) == (5, ("a", "snapshot"))
+        assert (again.last_stream_id, again.snapshot, again.request) == (5, ("a", "snapshot"), "GET /")
 
 
 def test_transport_errors_begin_with_nothing_claimed() -> None:

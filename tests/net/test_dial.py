@@ -1,5 +1,6 @@
 """From a URL to a connected socket: lookups, addresses in turn, the connect limit, Unix domain sockets, sockets given."""
 
+import errno
 import os
 import select
 import socket
@@ -166,9 +167,10 @@ def test_the_next_address_is_tried() -> None:
         assert fetch(calamint.connect("http://three.example", resolver=lambda host, port: addresses)) == b"ok"
 
 
+@pytest.mark.fault("H2")
 @linux
 def test_a_dead_address_does_not_take_all_of_the_time() -> None:
-    """Two of them, of which each costs 250 ms and no more, and none of their sockets is left (fault H2)."""
+    """Two of them, of which each costs 250 ms and no more, and none of their sockets is left."""
     before = descriptors()
     with ScriptedPeer() as peer, full_listener() as one, full_listener() as other:
         addresses = [tcp(*one), tcp(*other), tcp("127.0.0.1", peer.port)]
@@ -207,12 +209,12 @@ def test_the_next_attempt_begins_in_time_or_at_once_after_a_failure() -> None:
     assert first == tcp("127.0.0.1", 1) and race.next_timeout() == 10.25
     assert race.begin(10.2) is None
     assert race.begin(10.25) == tcp("127.0.0.1", 2)
-    race.lose(first, OSError(111, "refused"))
+    race.lose(first, OSError(errno.ECONNREFUSED, "Connect call failed (…)"))  # as an event loop says it
     assert race.begin(10.26) == tcp("127.0.0.1", 3) and race.next_timeout() == INFINITY
-    race.lose(tcp("127.0.0.1", 2), OSError(111, "refused"))
+    race.lose(tcp("127.0.0.1", 2), OSError("without a number"))
     assert race.begin(99.0) is None
-    with pytest.raises(calamint.ConnectError, match="to three.example port 80: 127.0.0.1: refused; .*refused; .*gone"):
-        race.lose(tcp("127.0.0.1", 3), OSError(111, "gone"))
+    with pytest.raises(calamint.ConnectError, match="Connection refused; .*: without a number; .*: gone"):
+        race.lose(tcp("127.0.0.1", 3), OSError(0, "gone"))
 
 
 def test_a_local_address() -> None:

@@ -109,7 +109,7 @@ POOL_MUTATIONS = (
     Mutation(
         "a connection without a slot stays among the free",
         "pool.py",
-        "    else:\n        site.free.pop(held.id, None)\n    if verbs.in_flight(value):",
+        "        site.free.pop(held.id, None)\n    if verbs.in_flight(value):",
         "    if verbs.in_flight(value):",
     ),
     Mutation(
@@ -169,8 +169,8 @@ POOL_MUTATIONS = (
     Mutation(
         "a server's word on how long it waits is not heard",
         "pool.py",
-        "                    held.expiry = min(",
-        "                    held.expiry = max(",
+        "                held.expiry = min(",
+        "                held.expiry = max(",
     ),
     Mutation(
         "an old connection goes on",

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from calamint.client.base import Auth, HeadersInit
+from calamint.client.base import Auth
 from calamint.client.content import Form, Params, RequestContent
+from calamint.client.headers import HeadersInit
 from calamint.client.message import Response
 from calamint.client.sync import Client
-from calamint.client.timeout import DEFAULT, UNSET, Timeout
+from calamint.client.timeout import DEFAULT, Timeout
 from calamint.client.urls import URL
 from calamint.net.proxy import Proxy
 from calamint.net.tls import Verify
@@ -17,10 +18,10 @@ def request(
     method: str,
     url: str | URL,
     *,
+    params: Params | None = None,
     content: RequestContent | None = None,
     data: Form | None = None,
     json: object = None,
-    params: Params | None = None,
     headers: HeadersInit | None = None,
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
@@ -32,7 +33,7 @@ def request(
 ) -> Response:
     """A request with a client of its own: see `Client.request`, and `Client` for the rest."""
     with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
+        auth=auth, proxy=proxy, timeout=timeout, follow_redirects=follow_redirects, verify=verify, trust_env=trust_env
     ) as client:
         return client.request(
             method,
@@ -42,7 +43,6 @@ def request(
             json=json,
             params=params,
             headers=headers,
-            auth=UNSET if auth is None else auth,
             extensions=extensions,
         )
 
@@ -52,10 +52,10 @@ def stream(
     method: str,
     url: str | URL,
     *,
+    params: Params | None = None,
     content: RequestContent | None = None,
     data: Form | None = None,
     json: object = None,
-    params: Params | None = None,
     headers: HeadersInit | None = None,
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
@@ -66,10 +66,16 @@ def stream(
     extensions: Mapping[str, object] | None = None,
 ) -> Iterator[Response]:
     """As `request`, but the content comes as it is read: `with calamint.stream("GET", url) as response:`."""
-    with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
-    ) as client:
-        with client.stream(
+    with (
+        Client(
+            auth=auth,
+            proxy=proxy,
+            timeout=timeout,
+            follow_redirects=follow_redirects,
+            verify=verify,
+            trust_env=trust_env,
+        ) as client,
+        client.stream(
             method,
             url,
             content=content,
@@ -77,10 +83,10 @@ def stream(
             json=json,
             params=params,
             headers=headers,
-            auth=UNSET if auth is None else auth,
             extensions=extensions,
-        ) as response:
-            yield response
+        ) as response,
+    ):
+        yield response
 
 
 def get(
@@ -90,19 +96,26 @@ def get(
     headers: HeadersInit | None = None,
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
-    timeout: float | Timeout | None = DEFAULT,
     follow_redirects: bool = False,
     verify: Verify = True,
+    timeout: float | Timeout | None = DEFAULT,
     trust_env: bool = True,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
     """A GET request with a client of its own: see `request`."""
-    with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
-    ) as client:
-        return client.request(
-            "GET", url, params=params, headers=headers, auth=UNSET if auth is None else auth, extensions=extensions
-        )
+    return request(
+        "GET",
+        url,
+        params=params,
+        headers=headers,
+        auth=auth,
+        proxy=proxy,
+        timeout=timeout,
+        follow_redirects=follow_redirects,
+        verify=verify,
+        trust_env=trust_env,
+        extensions=extensions,
+    )
 
 
 def options(
@@ -112,19 +125,26 @@ def options(
     headers: HeadersInit | None = None,
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
-    timeout: float | Timeout | None = DEFAULT,
     follow_redirects: bool = False,
     verify: Verify = True,
+    timeout: float | Timeout | None = DEFAULT,
     trust_env: bool = True,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
-    """A OPTIONS request with a client of its own: see `request`."""
-    with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
-    ) as client:
-        return client.request(
-            "OPTIONS", url, params=params, headers=headers, auth=UNSET if auth is None else auth, extensions=extensions
-        )
+    """An OPTIONS request with a client of its own: see `request`."""
+    return request(
+        "OPTIONS",
+        url,
+        params=params,
+        headers=headers,
+        auth=auth,
+        proxy=proxy,
+        timeout=timeout,
+        follow_redirects=follow_redirects,
+        verify=verify,
+        trust_env=trust_env,
+        extensions=extensions,
+    )
 
 
 def head(
@@ -134,41 +154,26 @@ def head(
     headers: HeadersInit | None = None,
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
-    timeout: float | Timeout | None = DEFAULT,
     follow_redirects: bool = False,
     verify: Verify = True,
+    timeout: float | Timeout | None = DEFAULT,
     trust_env: bool = True,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
     """A HEAD request with a client of its own: see `request`."""
-    with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
-    ) as client:
-        return client.request(
-            "HEAD", url, params=params, headers=headers, auth=UNSET if auth is None else auth, extensions=extensions
-        )
-
-
-def delete(
-    url: str | URL,
-    *,
-    params: Params | None = None,
-    headers: HeadersInit | None = None,
-    auth: Auth | None = None,
-    proxy: str | Proxy | None = None,
-    timeout: float | Timeout | None = DEFAULT,
-    follow_redirects: bool = False,
-    verify: Verify = True,
-    trust_env: bool = True,
-    extensions: Mapping[str, object] | None = None,
-) -> Response:
-    """A DELETE request with a client of its own: see `request`."""
-    with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
-    ) as client:
-        return client.request(
-            "DELETE", url, params=params, headers=headers, auth=UNSET if auth is None else auth, extensions=extensions
-        )
+    return request(
+        "HEAD",
+        url,
+        params=params,
+        headers=headers,
+        auth=auth,
+        proxy=proxy,
+        timeout=timeout,
+        follow_redirects=follow_redirects,
+        verify=verify,
+        trust_env=trust_env,
+        extensions=extensions,
+    )
 
 
 def post(
@@ -181,27 +186,29 @@ def post(
     headers: HeadersInit | None = None,
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
-    timeout: float | Timeout | None = DEFAULT,
     follow_redirects: bool = False,
     verify: Verify = True,
+    timeout: float | Timeout | None = DEFAULT,
     trust_env: bool = True,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
     """A POST request with a client of its own: see `request`."""
-    with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
-    ) as client:
-        return client.request(
-            "POST",
-            url,
-            content=content,
-            data=data,
-            json=json,
-            params=params,
-            headers=headers,
-            auth=UNSET if auth is None else auth,
-            extensions=extensions,
-        )
+    return request(
+        "POST",
+        url,
+        params=params,
+        content=content,
+        data=data,
+        json=json,
+        headers=headers,
+        auth=auth,
+        proxy=proxy,
+        timeout=timeout,
+        follow_redirects=follow_redirects,
+        verify=verify,
+        trust_env=trust_env,
+        extensions=extensions,
+    )
 
 
 def put(
@@ -214,27 +221,29 @@ def put(
     headers: HeadersInit | None = None,
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
-    timeout: float | Timeout | None = DEFAULT,
     follow_redirects: bool = False,
     verify: Verify = True,
+    timeout: float | Timeout | None = DEFAULT,
     trust_env: bool = True,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
     """A PUT request with a client of its own: see `request`."""
-    with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
-    ) as client:
-        return client.request(
-            "PUT",
-            url,
-            content=content,
-            data=data,
-            json=json,
-            params=params,
-            headers=headers,
-            auth=UNSET if auth is None else auth,
-            extensions=extensions,
-        )
+    return request(
+        "PUT",
+        url,
+        params=params,
+        content=content,
+        data=data,
+        json=json,
+        headers=headers,
+        auth=auth,
+        proxy=proxy,
+        timeout=timeout,
+        follow_redirects=follow_redirects,
+        verify=verify,
+        trust_env=trust_env,
+        extensions=extensions,
+    )
 
 
 def patch(
@@ -247,24 +256,55 @@ def patch(
     headers: HeadersInit | None = None,
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
-    timeout: float | Timeout | None = DEFAULT,
     follow_redirects: bool = False,
     verify: Verify = True,
+    timeout: float | Timeout | None = DEFAULT,
     trust_env: bool = True,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
     """A PATCH request with a client of its own: see `request`."""
-    with Client(
-        proxy=proxy, verify=verify, timeout=timeout, trust_env=trust_env, follow_redirects=follow_redirects
-    ) as client:
-        return client.request(
-            "PATCH",
-            url,
-            content=content,
-            data=data,
-            json=json,
-            params=params,
-            headers=headers,
-            auth=UNSET if auth is None else auth,
-            extensions=extensions,
-        )
+    return request(
+        "PATCH",
+        url,
+        params=params,
+        content=content,
+        data=data,
+        json=json,
+        headers=headers,
+        auth=auth,
+        proxy=proxy,
+        timeout=timeout,
+        follow_redirects=follow_redirects,
+        verify=verify,
+        trust_env=trust_env,
+        extensions=extensions,
+    )
+
+
+def delete(
+    url: str | URL,
+    *,
+    params: Params | None = None,
+    headers: HeadersInit | None = None,
+    auth: Auth | None = None,
+    proxy: str | Proxy | None = None,
+    follow_redirects: bool = False,
+    verify: Verify = True,
+    timeout: float | Timeout | None = DEFAULT,
+    trust_env: bool = True,
+    extensions: Mapping[str, object] | None = None,
+) -> Response:
+    """A DELETE request with a client of its own: see `request`."""
+    return request(
+        "DELETE",
+        url,
+        params=params,
+        headers=headers,
+        auth=auth,
+        proxy=proxy,
+        timeout=timeout,
+        follow_redirects=follow_redirects,
+        verify=verify,
+        trust_env=trust_env,
+        extensions=extensions,
+    )

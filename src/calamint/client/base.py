@@ -1,34 +1,38 @@
 """What both clients do without I/O: a request from what the caller and the client say, a response from events, redirects."""
 
 import os
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib import metadata
 from typing import Final, NamedTuple
 
-from calamint.client.codings import supported
-from calamint.client.content import Content, Form, Params, RequestContent, merge_params
-from calamint.client.headers import Headers
-from calamint.client.message import NOTHING, REDIRECTS, Request, Response
+from calamint.client.codings import CodingLimits, supported
+from calamint.client.content import Form, Params, RequestContent, merge_params
+from calamint.client.headers import Headers, HeadersInit
+from calamint.client.message import NOTHING, Request, Response
 from calamint.client.timeout import UNSET, Timeout, Unset, to_timeout
 from calamint.client.urls import URL, merge
 from calamint.core.errors import (
+    CalamintError,
     DeadlineExceeded,
+    DecodingError,
+    InvalidURL,
     RemoteProtocolError,
     StreamConsumed,
     TooManyRedirects,
     TransportError,
+    UnsupportedProtocol,
 )
 from calamint.core.events import DataReceived, Event, InterimReceived, ResponseReceived, TrailersReceived
-from calamint.core.url import Origin
+from calamint.core.url import URL as Parsed
 from calamint.net.environment import ProxyMap, proxies_from_environment
 from calamint.net.proxy import Proxy
 from calamint.net.response import Response as Arrived
-from calamint.net.response import to_bytes
 
 Auth = tuple[str | bytes, str | bytes]
-HeadersInit = Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 
 KNOWN_URLS: Final = 512
 DRAINED: Final = 64 * 1024  # bytes of a redirect's content that are read so that its connection can be used again
@@ -54,8 +58,7 @@ class Settled(NamedTuple):
             return None
         seconds = self.deadline - time.monotonic()
         if seconds <= 0:
-            total = self.timeout.total
-            raise DeadlineExceeded(f"the redirects took longer than total={total} seconds", unprocessed=True)
+            raise DeadlineExceeded("the redirects before it took all of its time", unprocessed=True)
         return seconds
 
 
@@ -74,14 +77,17 @@ class BaseClient:
         max_redirects: int,
         base_url: str | URL,
         trust_env: bool,
+        uds: str | None,
         default_encoding: str | Callable[[bytes], str],
         retries: int,
+        coding_limits: CodingLimits,
+        direct: bool,
     ) -> None:
+        """`direct`: no proxy of the environment is on the way."""
         if retries not in (0, 1):
             raise ValueError(f"retries={retries}: 1, once more what was provably not processed, or 0, nothing")
-        base = str(base_url)
-        if base:
-            URL(base)  # raises InvalidURL
+        if proxy is not None and uds is not None:
+            raise ValueError("uds= and proxy= both say where to connect to: choose one of them")
         self.auth = auth
         self.params = params
         self.follow_redirects = follow_redirects
@@ -89,20 +95,22 @@ class BaseClient:
         self.trust_env = trust_env
         self.default_encoding = default_encoding
         self.is_closed = False
-        self._base = base
+        self._base = check_base(str(base_url))
         self._retries = retries
+        self._coding_limits = coding_limits
         self._timeout = to_timeout(timeout)
         self._headers = default_headers()
-        self._headers.merge(headers)
+        self._headers.update(headers)
         self._urls: dict[str, URL] = {}
         self._proxy = Proxy(proxy) if isinstance(proxy, str) else proxy
         self._proxies: ProxyMap | None = None
-        if self._proxy is None and trust_env:
-            self._proxies = proxies_from_environment(os.environ)
+        if self._proxy is None and trust_env and not direct:
+            found = proxies_from_environment(os.environ)
+            self._proxies = found if found.proxies else None
 
     @property
     def base_url(self) -> str:
-        """Before every URL that is not absolute."""
+        """What stands before every URL that is not absolute."""
         return self._base
 
     @property
@@ -113,7 +121,7 @@ class BaseClient:
     @headers.setter
     def headers(self, headers: HeadersInit) -> None:
         fresh = default_headers()
-        fresh.merge(headers)
+        fresh.update(headers)
         self._headers = fresh
 
     @property
@@ -138,10 +146,11 @@ class BaseClient:
         timeout: float | Timeout | None | Unset = UNSET,
         extensions: Mapping[str, object] | None = None,
     ) -> Request:
-        """A request with all that this client adds. Raises InvalidURL, UnsupportedProtocol, TypeError."""
+        """A request with all that this client adds. Its `params`, and those of the client with other names, are appended to
+        the URL's query. Raises InvalidURL, UnsupportedProtocol, TypeError."""
         merged = self._headers.copy()
         if headers is not None:
-            merged.merge(headers)
+            merged.update(headers)
         request = Request(
             method, self._url(url, params), headers=merged, content=content, data=data, json=json, extensions=extensions
         )
@@ -164,18 +173,18 @@ class BaseClient:
         return URL(known, params) if params else known
 
     def _authorize(self, request: Request, auth: Auth | None | Unset) -> None:
-        """Basic credentials (RFC 7617): those of the call, of the URL, or of the client, in this order."""
-        chosen: Auth | None
+        """Basic credentials (RFC 7617): those of the call, of the URL, or of the client, in this order. None are left in the
+        URL, where they would be shown."""
+        url = request.url
         if not isinstance(auth, Unset):
             chosen = auth
-        elif request.url.parsed.userinfo:
-            chosen = (request.url.username, request.url.password)
-        elif "authorization" in request.headers:
-            return
+        elif url.parsed.userinfo:
+            chosen = (url.username, url.password)
         else:
-            chosen = self.auth
+            chosen = None if self.auth is None or "authorization" in request.headers else self.auth
         if chosen is not None:
             request.headers["Authorization"] = basic(chosen)
+        request.url = url.bare()
 
     def _limits(self, request: Request) -> Settled:
         """The limits of this request; its time begins now."""
@@ -191,46 +200,62 @@ class BaseClient:
         total = timeout.total
         return Settled(timeout, None if total is None else time.monotonic() + total)
 
+    def _aim(self, request: Request) -> Parsed:
+        """Where a request goes, with what its extensions say about that."""
+        if "sni_hostname" in request.extensions:
+            raise ValueError(
+                "extensions['sni_hostname'] is not here: write the host that is meant, and a resolver= for it"
+            )
+        parsed, target = request.url.parsed, request.extensions.get("target")
+        if target is None:
+            return parsed
+        if not isinstance(target, bytes):
+            raise TypeError(f"extensions['target'] is of type {type(target).__name__}: give bytes")
+        return Parsed(parsed.origin, target.decode("ascii"), "", "")
+
     def _choose_proxy(self, url: URL) -> Proxy | None:
         """The proxy for this URL."""
         if self._proxy is not None or self._proxies is None:
             return self._proxy
         return self._proxies.choose(url.parsed)
 
-    def _redirect(self, request: Request, response: Response) -> Request | None:
-        """Where a response sends the client (RFC 9110 §15.4), or None. Raises RemoteProtocolError for where it cannot go.
+    def _next_request(self, request: Request, response: Response) -> Request | None:
+        """Where a response sends whoever follows it, None where it does not, or where nobody can go."""
+        if not response.has_redirect_location:
+            return None
+        try:
+            return self._redirect(request, response)
+        except RemoteProtocolError:
+            return None
+
+    def _redirect(self, request: Request, response: Response) -> Request:
+        """The request that a redirect asks for (RFC 9110 §15.4). Raises RemoteProtocolError where nobody can go there.
 
         Credentials go to no other origin than the one that they were meant for, and do not come back later in the chain.
         """
-        if response.status_code not in REDIRECTS:
-            return None
-        location = response.headers.get("location")
-        if location is None:
-            return None
-        url = follow(request.url, location)
+        url = follow(request.url, response.headers.get_list("location"))
         method = request.method
         status = response.status_code
         if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
             method = "GET"
-        body: Content = request.body if method == request.method else NOTHING
-        fields = [
-            (name, value)
-            for name, value in request.headers.raw
-            if keeps(name.lower(), url.parsed.origin == request.url.parsed.origin, method == request.method)
-        ]
-        following = Request(method, url, headers=fields, extensions=request.extensions)
-        following.body = body
+        same_method, same_origin = method == request.method, url.parsed.origin == request.url.parsed.origin
+        fields = [(name, value) for name, value in request.headers.raw if keeps(name.lower(), same_origin, same_method)]
+        extensions = {name: value for name, value in request.extensions.items() if name != "target"}
+        following = Request(method, url, headers=fields, extensions=extensions)
+        following.body = request.body if same_method else NOTHING
         return following
 
-    def _check_redirect(self, history: list[Response], following: Request) -> None:
-        """Raises TooManyRedirects, and StreamConsumed for content that cannot be sent again."""
+    def _follow(self, request: Request, response: Response, history: list[Response]) -> Request:
+        """As `_redirect`. Raises also TooManyRedirects, and StreamConsumed for content that cannot be sent again."""
         if len(history) >= self.max_redirects:
             raise TooManyRedirects(f"more than {self.max_redirects} redirects (max_redirects={self.max_redirects})")
+        following = self._redirect(request, response)
         parts = following.body.parts
         if parts is not None and not parts.replayable:
             raise StreamConsumed(
                 "a redirect asks for the content again, which came from a generator: give bytes, or follow it yourself"
             )
+        return following
 
     def _whole(self, request: Request, arrived: Arrived, protocol: str, began: float) -> Response:
         """A response of which everything is here."""
@@ -245,6 +270,18 @@ class BaseClient:
             response.interim = tuple(arrived.interim)
         return response
 
+    def _streamed(self, request: Request, beginning: "Beginning", protocol: str, began: float) -> Response:
+        """A response whose content is still to come."""
+        head = beginning.head
+        assert head is not None
+        response = self._head(request, head.status, head.reason, head.ref, protocol)
+        response._headers = head.fields
+        response._raw = None
+        response._began = began
+        response.interim = tuple(beginning.interim)
+        response.is_closed = response.is_stream_consumed = False
+        return response
+
     def _head(self, request: Request, status: int, reason: bytes, ref: int, protocol: str) -> Response:
         """A response without its content."""
         extensions: dict[str, object] = {"http_version": VERSIONS.get(protocol, b"HTTP/1.1")}
@@ -252,7 +289,13 @@ class BaseClient:
             extensions["stream_id"] = ref
         else:
             extensions["reason_phrase"] = reason
-        return Response(status, request=request, extensions=extensions, default_encoding=self.default_encoding)
+        return Response(
+            status,
+            request=request,
+            extensions=extensions,
+            default_encoding=self.default_encoding,
+            coding_limits=self._coding_limits,
+        )
 
 
 class Beginning:
@@ -275,55 +318,78 @@ class Beginning:
         return self.head is not None
 
 
-def note(response: Response, events: Iterable[Event]) -> list[bytes]:
-    """The pieces of content among these events; trailers go to the response."""
+def note(trailers: Headers, events: Iterable[Event]) -> list[bytes]:
+    """The pieces of content among these events; trailer fields go to the others."""
     pieces: list[bytes] = []
     for event in events:
         if isinstance(event, DataReceived):
             pieces.append(event.data)
         elif isinstance(event, TrailersReceived):
-            response.trailers = Headers(event.fields)
+            trailers.update(event.fields)
     return pieces
 
 
-def named(error: TransportError, request: Request) -> TransportError:
-    """The error, with the request that it is about."""
-    error.request = request
-    return error
+def explain(error: CalamintError, request: Request, timeout: Timeout) -> None:
+    """An error says which request it is about, and that of a deadline how it was set."""
+    if isinstance(error, TransportError | TooManyRedirects | DecodingError) and error.request is None:
+        error.request = request
+        if isinstance(error, DeadlineExceeded) and timeout.total is not None:
+            error.message += f"; timeout={timeout.total:.10g} is for all of a request, redirects included"
+
+
+def caller() -> str:
+    """File and line of who called, outside of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "calamint",
+        "contextlib",
+    ):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+@cache
+def agent() -> str:
+    """What user-agent says."""
+    return f"calamint/{metadata.version('calamint')}"
 
 
 def default_headers() -> Headers:
     """What every client sends."""
-    agent = f"calamint/{metadata.version('calamint')}"
-    return Headers([("Accept", "*/*"), ("Accept-Encoding", supported()), ("User-Agent", agent)])
+    return Headers([("Accept", "*/*"), ("Accept-Encoding", supported()), ("User-Agent", agent())])
+
+
+def check_base(base: str) -> str:
+    """A client's `base_url`. Raises InvalidURL and UnsupportedProtocol."""
+    if base:
+        shown = str(URL(base).bare())
+        if "?" in base or "#" in base:
+            raise InvalidURL(f"base_url={shown!r}: it has no query and no fragment; write params= for the one")
+    return base
 
 
 def basic(auth: Auth) -> str:
-    """Basic credentials (RFC 7617 §2)."""
-    user, password = [to_bytes(part) if isinstance(part, bytes) else part.encode() for part in auth]
+    """Basic credentials (RFC 7617 §2). Raises TypeError for what is no pair, ValueError for a user with a colon."""
+    if not isinstance(auth, tuple) or len(auth) != 2 or not all([isinstance(part, str | bytes) for part in auth]):
+        raise TypeError(f"auth is of type {type(auth).__name__}: give a pair of user and password; more is not here")
+    user, password = [part if isinstance(part, bytes) else part.encode() for part in auth]
+    if b":" in user:
+        raise ValueError("a colon in the user's name: Basic credentials have no place for it (RFC 7617 §2)")
     return "Basic " + b64encode(user + b":" + password).decode("ascii")
 
 
 def keeps(name: bytes, same_origin: bool, same_method: bool) -> bool:
     """Whether a field goes along with a redirect."""
-    if name == b"host" or (not same_method and name in OF_CONTENT):
+    if name in OF_CONTENT and not same_method:
         return False
-    return same_origin or (name not in CREDENTIALS and not name.startswith(b"proxy-"))
+    return same_origin or (name != b"host" and name not in CREDENTIALS and not name.startswith(b"proxy-"))
 
 
-def follow(url: URL, location: str) -> URL:
+def follow(url: URL, locations: list[str]) -> URL:
     """Where a Location leads; credentials in it are the server's, and are not used."""
+    if len(set(locations)) > 1:
+        raise RemoteProtocolError(f"a redirect of {url} leads to {len(locations)} places")
     try:
-        found = url.join(location)
-    except Exception as error:
+        return url.join(locations[0]).bare()
+    except (InvalidURL, UnsupportedProtocol) as error:
         raise RemoteProtocolError(f"a redirect of {url} leads nowhere: {error}") from None
-    parsed = found.parsed
-    return (
-        URL(
-            type(parsed)(
-                Origin(parsed.origin.scheme, parsed.origin.host, parsed.origin.port), parsed.target, "", parsed.fragment
-            )
-        )
-        if parsed.userinfo
-        else found
-    )

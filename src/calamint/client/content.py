@@ -63,7 +63,7 @@ class Pieces:
         self.replayable = not isinstance(source, Iterator)
         self.begun = False
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Generator[bytes, None, None]:
         begin(self)
         try:
             for piece in self.source:
@@ -81,7 +81,7 @@ class AsyncPieces:
         self.replayable = not isinstance(source, AsyncIterator)
         self.begun = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         begin(self)
         try:
             async for piece in self.source:
@@ -105,7 +105,7 @@ class FilePieces:
         self.place, self.length = measure(file)
         self.replayable = self.place is not None
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Generator[bytes, None, None]:
         begin(self)
         if self.place is not None and is_seekable(self.file):
             self.file.seek(self.place)

@@ -3,33 +3,33 @@
 import codecs
 import json as jsonlib
 import time
-import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 from calamint.client.codings import LIMITS, CodingLimits, Decoder, decoder_for
-from calamint.client.content import Content, Form, Params, RequestContent, encode_content
-from calamint.client.headers import Headers
+from calamint.client.content import AsyncPieces, Content, Form, Params, Pieces, RequestContent, encode_content
+from calamint.client.errors import HTTPStatusError
+from calamint.client.headers import Headers, HeadersInit
+from calamint.client.pieces import Cutter, Lines
 from calamint.client.urls import URL
-from calamint.core.errors import HTTPStatusError, ResponseNotRead, StreamClosed, StreamConsumed
+from calamint.core.errors import DecodingError, ResponseNotRead, StreamClosed, StreamConsumed
+from calamint.core.events import InterimReceived
 from calamint.core.value import Fields
-
-if TYPE_CHECKING:
-    from calamint.core.events import InterimReceived
 
 REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))  # RFC 9110 §15.4, of those that say where
-LINE_ENDS: Final = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # where str.splitlines() splits
 
 
 @final
 class Request:
     """A request, to be sent by a client: `client.build_request(…)` makes one with what the client adds.
 
-    `content`: bytes, text, a file or pieces of bytes; `data`: a form; `json`: whatever the json module encodes. Raises
-    InvalidURL, UnsupportedProtocol, TypeError for content of another kind.
+    `content`: bytes, text, a file or pieces of bytes; `data`: a form; `json`: whatever the json module encodes. `params`
+    are appended to the query. `extensions`: "timeout" (seconds, a Timeout, or a dict as httpx has it) and "target" (bytes:
+    what the request line says instead of the URL's path and query). A pickled request has only what is plain of them, and no
+    content that comes in pieces. Raises InvalidURL, UnsupportedProtocol, TypeError for content of another kind.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Request:
         url: str | URL,
         *,
         params: Params | None = None,
-        headers: "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] | None" = None,
+        headers: HeadersInit | None = None,
         content: RequestContent | None = None,
         data: Form | None = None,
         json: object = None,
@@ -46,24 +46,48 @@ class Request:
     ) -> None:
         self.method = method.upper()
         self.url = url if isinstance(url, URL) and params is None else URL(url, params)
-        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.headers = Headers(headers)
         self.extensions: dict[str, object] = {} if extensions is None else dict(extensions)
         if content is None and data is None and json is None:
             self.body = NOTHING
         else:
             self.body = encode_content(content, data, json, [name.lower() for name, _ in self.headers.raw])
             if self.body.fields:
-                self.headers.merge(self.body.fields)
+                self.headers.update(self.body.fields)
 
     @property
     def content(self) -> bytes:
-        """All of the content, where it is there as bytes. Raises StreamConsumed where it comes in pieces."""
+        """All of the content. Raises StreamConsumed where it comes in pieces and was not `read`."""
         if self.body.parts is not None:
-            raise StreamConsumed("the content comes in pieces while it is sent: it is not there as a whole")
+            raise StreamConsumed("the content comes in pieces while it is sent: `read()` it to have it as a whole")
         return self.body.whole or b""
 
+    def read(self) -> bytes:
+        """All of the content, to which its pieces are joined. Raises StreamConsumed where they are gone."""
+        parts = self.body.parts
+        if isinstance(parts, AsyncPieces):
+            raise RuntimeError("the content of this request comes from an asynchronous iterable: use `aread`")
+        if parts is not None:
+            self.body = Content(self.body.fields, b"".join(parts), None)
+        return self.content
+
+    async def aread(self) -> bytes:
+        """As `read`."""
+        if isinstance(self.body.parts, AsyncPieces):
+            whole = b"".join([piece async for piece in self.body.parts])
+            self.body = Content(self.body.fields, whole, None)
+        return self.read()
+
+    def __getstate__(self) -> dict[str, object]:
+        body = self.body
+        if body.parts is not None:
+            gone = Pieces(iter(()))
+            gone.begun = True  # whoever sends it hears that it is
+            body = Content(body.fields, None, gone)
+        return {**self.__dict__, "extensions": only_plain(self.extensions), "body": body}
+
     def __repr__(self) -> str:
-        return f"<Request({self.method!r}, {str(self.url)!r})>" if not self.url.password else f"<Request {self.url!r}>"
+        return f"<Request({self.method!r}, {str(self.url.bare())!r})>"
 
 
 NOTHING: Final = Content((), None, None)
@@ -87,14 +111,16 @@ class Response:
     """A response: its head is here, and its content unless it is streamed; then `read`, an `iter_…` or `close` is next.
 
     `extensions`: "http_version", "reason_phrase" and "stream_id" as httpx has them. `interim`: the responses that came
-    before it (RFC 9110 §15.2). A response that is dropped unclosed gives its slot back, with a ResourceWarning.
+    before it (RFC 9110 §15.2). `trailers`: the fields that came after its content, once that has been read. A response that
+    is dropped unclosed gives its slot back, with a ResourceWarning that says where it was made. Iterated over and left in the
+    middle, it is still open: `close` it, or use `client.stream(…)`, which does. Pickled, it has what had been read.
     """
 
     def __init__(
         self,
         status_code: int,
         *,
-        headers: "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] | None" = None,
+        headers: HeadersInit | None = None,
         content: bytes | str | None = None,
         text: str | None = None,
         html: str | None = None,
@@ -115,49 +141,51 @@ class Response:
         self.trailers = Headers()
         self.stream = stream
         self.is_closed = stream is None
-        self.is_stream_consumed = False
+        self.is_stream_consumed = stream is None
         self.num_bytes_downloaded = 0
-        self._headers: Headers | Fields = Headers(headers)
+        self._headers: Headers | Fields = (
+            () if headers is None else Headers(headers)
+        )  # fields have their names in lower case
         self._request = request
         self._coding_limits = coding_limits
-        self._raw: bytes | None = None  # all of the content, as it came
+        self._raw: bytes | None = None  # all of the content as it came, until it is decoded
         self._content: bytes | None = None
         self._text: str | None = None
         self._encoding: str | None = None
         self._elapsed: float | None = None
         self._began: float | None = None
         if stream is None:
-            self._make(content, text, html, json)
+            self._raw = b""
+            if content is not None or text is not None or html is not None or json is not None:
+                self._make(content, text, html, json)
 
     def _make(self, content: bytes | str | None, text: str | None, html: str | None, json: object) -> None:
         """The content that whoever makes a response gives it."""
-        given: tuple[str, bytes] | None = None
+        kind = ""
         if text is not None:
-            given = ("text/plain; charset=utf-8", text.encode())
+            kind, data = "text/plain; charset=utf-8", text.encode()
         elif html is not None:
-            given = ("text/html; charset=utf-8", html.encode())
+            kind, data = "text/html; charset=utf-8", html.encode()
         elif json is not None:
             dumped = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            given = ("application/json", dumped.encode())
-        elif content is not None:
-            given = ("", content.encode() if isinstance(content, str) else content)
-        if given is not None:
-            kind, data = given
-            if kind and "content-type" not in self.headers:
-                self.headers["content-type"] = kind
-            if "content-length" not in self.headers and "transfer-encoding" not in self.headers:
-                self.headers["content-length"] = str(len(data))
-            self._raw = data
-            self.num_bytes_downloaded = len(data)
+            kind, data = "application/json", dumped.encode()
+        elif isinstance(content, str | bytes):
+            data = content.encode() if isinstance(content, str) else content
         else:
-            self._raw = b""
+            raise TypeError(f"content is of type {type(content).__name__}: give bytes or text, or pieces as stream=")
+        if kind and "content-type" not in self.headers:
+            self.headers["content-type"] = kind
+        if "content-length" not in self.headers and "transfer-encoding" not in self.headers:
+            self.headers["content-length"] = str(len(data))
+        self._raw = data
+        self.num_bytes_downloaded = len(data)
 
     # The head
 
     @property
     def headers(self) -> Headers:
         """The header fields."""
-        if not isinstance(self._headers, Headers):
+        if isinstance(self._headers, tuple):  # asked in this way round, which costs less where it is one
             self._headers = Headers(self._headers)
         return self._headers
 
@@ -191,9 +219,9 @@ class Response:
 
     @property
     def elapsed(self) -> timedelta:
-        """From the sending of the request to the end of the response. Raises RuntimeError before that."""
+        """From the sending of the request to the end of the response. Raises RuntimeError before that, or without either."""
         if self._elapsed is None:
-            raise RuntimeError("`elapsed` is known once the response has been read or closed")
+            raise RuntimeError("`elapsed` is known once the response of a client has been read or closed")
         return timedelta(seconds=self._elapsed)
 
     @property
@@ -226,15 +254,20 @@ class Response:
         return self.status_code in REDIRECTS and "location" in self.headers
 
     def raise_for_status(self) -> "Response":
-        """Itself where the status is 2xx. Raises HTTPStatusError for any other."""
+        """Itself where the status is 2xx. Raises HTTPStatusError for any other, and RuntimeError without a request."""
+        request = self.request
         if self.is_success:
             return self
         kind = {1: "Informational response", 3: "Redirect response", 4: "Client error", 5: "Server error"}
         what = kind.get(self.status_code // 100, "Invalid status code")
-        words = f"{what} '{self.status_code} {self.reason_phrase}' for url '{self.url}'"
+        words = f"{what} '{self.status_code} {self.reason_phrase}' for url '{request.url.bare()}'"
         if self.has_redirect_location:
             words += f"\nRedirect location: '{self.headers['location']}'"
-        raise HTTPStatusError(words, request=self.request, response=self)
+        raise HTTPStatusError(words, request, self)
+
+    def __getstate__(self) -> dict[str, object]:
+        gone = {"stream": None, "is_closed": True, "_began": None}
+        return {**self.__dict__, **gone, "extensions": only_plain(self.extensions)}
 
     def __repr__(self) -> str:
         return f"<Response [{self.status_code} {self.reason_phrase}]>"
@@ -247,7 +280,11 @@ class Response:
         if self._content is None:
             if self._raw is None:
                 raise ResponseNotRead("the content is still to come: call `read()`, or iterate over it")
-            self._content = self._decode_all(self._raw)
+            decoder = self._decoder()
+            content = self._raw if decoder is None else b"".join(undo(decoder, self._raw))
+            if decoder is not None:
+                decoder.end()
+            self._content, self._raw = content, None
         return self._content
 
     @property
@@ -257,9 +294,9 @@ class Response:
             self._text = self.content.decode(self.encoding or "utf-8", "replace")
         return self._text
 
-    def json(self, **options: object) -> object:
-        """The content as JSON says it; `options` go to json.loads."""
-        return jsonlib.loads(self.content, **options)  # type: ignore[arg-type]  # they are json's to judge
+    def json(self, **options: Any) -> Any:  # both are those of json.loads
+        """The content as JSON says it; `options` go to json.loads. Raises ValueError where it is no JSON."""
+        return jsonlib.loads(self.content, **options)
 
     @property
     def charset_encoding(self) -> str | None:
@@ -289,71 +326,113 @@ class Response:
             raise ValueError("`text` has been decoded: set the encoding before it is asked for")
         self._encoding = value
 
-    def _decode_all(self, data: bytes) -> bytes:
-        """Whole content, with its codings undone."""
-        decoder = self._decoder()
-        return data if decoder is None else b"".join(finish(decoder, data))
+    @property
+    def _is_here(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self._content is not None or self._raw is not None
 
     def _decoder(self) -> Decoder | None:
-        """What undoes its codings, if it has any."""
-        codings = self.headers.get("content-encoding", "")
-        decoder = decoder_for(codings, self._coding_limits) if codings else None
-        return decoder if decoder is not None and decoder.codings else None
+        """What undoes its codings and holds its limits, if it has any."""
+        total = self._coding_limits.total
+        if isinstance(self._headers, tuple):
+            found = [value for name, value in self._headers if name == b"content-encoding"]
+            codings = b", ".join(found).decode("latin-1")
+        else:
+            codings = self._headers.get("content-encoding", "")
+        if not codings and total is None:
+            return None
+        decoder = decoder_for(codings, self._coding_limits)
+        return decoder if decoder.codings or total is not None else None
+
+    def _text_decoder(self) -> codecs.IncrementalDecoder:
+        return codecs.getincrementaldecoder(self.encoding or "utf-8")("replace")
 
     # The content as it comes
 
     def read(self) -> bytes:
         """All of the content. Raises what failed the request, and DecodingError."""
-        if self._content is None and self._raw is None:
+        if not self._is_here:
             self._content = b"".join(self.iter_bytes())
-        return self.content
-
-    async def aread(self) -> bytes:
-        """As `read`."""
-        if self._content is None and self._raw is None:
-            self._content = b"".join([piece async for piece in self.aiter_bytes()])
         return self.content
 
     def iter_raw(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """The content as it came, in pieces of `chunk_size` bytes, or as they came."""
-        cutter = Cutter(chunk_size)
+        cutter = Cutter(chunk_size, b"")
         for piece in self._pieces():
-            yield from cutter.feed(piece)
-        yield from cutter.flush()
+            for part in cutter.feed(piece):
+                yield part
+        for part in cutter.flush():
+            yield part
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """The content, its codings undone, in pieces of `chunk_size` bytes, or as they came."""
-        cutter = Cutter(chunk_size)
-        if self._content is not None or self._raw is not None:
-            yield from cutter.feed(self.content)
+        cutter = Cutter(chunk_size, b"")
+        if self._is_here:
+            for part in cutter.feed(self.content):
+                yield part
         else:
-            decoder = self._decoder()
-            for piece in self._pieces():
-                for part in (piece,) if decoder is None else feed(decoder, piece):
-                    yield from cutter.feed(part)
-            if decoder is not None:
-                decoder.end()
-        yield from cutter.flush()
+            try:
+                decoder = self._decoder()
+                for piece in self._pieces():
+                    for decoded in undo(decoder, piece):
+                        for part in cutter.feed(decoded):
+                            yield part
+                if decoder is not None:
+                    decoder.end()
+            except DecodingError as error:
+                error.request = self._request
+                self.close()
+                raise
+        for part in cutter.flush():
+            yield part
 
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
         """The content as text, in pieces of `chunk_size` characters, or as they came."""
+        cutter = Cutter(chunk_size, "")
         decoder = self._text_decoder()
-        cutter = TextCutter(chunk_size)
         for piece in self.iter_bytes():
-            yield from cutter.feed(decoder.decode(piece))
-        yield from cutter.feed(decoder.decode(b"", True))
-        yield from cutter.flush()
+            for part in cutter.feed(decoder.decode(piece)):
+                yield part
+        for part in [*cutter.feed(decoder.decode(b"", True)), *cutter.flush()]:
+            yield part
 
     def iter_lines(self) -> Iterator[str]:
         """The content line by line, without their ends."""
         lines = Lines()
         for piece in self.iter_text():
-            yield from lines.feed(piece)
-        yield from lines.flush()
+            for line in lines.feed(piece):
+                yield line
+        for line in lines.flush():
+            yield line
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The pieces of the stream, which is closed when they end."""
+        stream = self._begin_reading()
+        if not isinstance(stream, Iterable):
+            raise RuntimeError("this response belongs to an AsyncClient: use `aread` or an `aiter_…`")
+        self.is_stream_consumed = True
+        try:
+            for piece in stream:
+                self.num_bytes_downloaded += len(piece)
+                yield piece
+        except (
+            GeneratorExit
+        ):  # perhaps of the garbage collector, which may come while this thread holds the pool's lock
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+
+    async def aread(self) -> bytes:
+        """As `read`."""
+        if not self._is_here:
+            self._content = b"".join([piece async for piece in self.aiter_bytes()])
+        return self.content
 
     async def aiter_raw(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """As `iter_raw`."""
-        cutter = Cutter(chunk_size)
+        cutter = Cutter(chunk_size, b"")
         async for piece in self._apieces():
             for part in cutter.feed(piece):
                 yield part
@@ -362,25 +441,30 @@ class Response:
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """As `iter_bytes`."""
-        cutter = Cutter(chunk_size)
-        if self._content is not None or self._raw is not None:
+        cutter = Cutter(chunk_size, b"")
+        if self._is_here:
             for part in cutter.feed(self.content):
                 yield part
         else:
-            decoder = self._decoder()
-            async for piece in self._apieces():
-                for part in (piece,) if decoder is None else feed(decoder, piece):
-                    for cut in cutter.feed(part):
-                        yield cut
-            if decoder is not None:
-                decoder.end()
+            try:
+                decoder = self._decoder()
+                async for piece in self._apieces():
+                    for decoded in undo(decoder, piece):
+                        for part in cutter.feed(decoded):
+                            yield part
+                if decoder is not None:
+                    decoder.end()
+            except DecodingError as error:
+                error.request = self._request
+                await self.aclose()
+                raise
         for part in cutter.flush():
             yield part
 
     async def aiter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
         """As `iter_text`."""
+        cutter = Cutter(chunk_size, "")
         decoder = self._text_decoder()
-        cutter = TextCutter(chunk_size)
         async for piece in self.aiter_bytes():
             for part in cutter.feed(decoder.decode(piece)):
                 yield part
@@ -396,40 +480,30 @@ class Response:
         for line in lines.flush():
             yield line
 
-    def _text_decoder(self) -> codecs.IncrementalDecoder:
-        return codecs.getincrementaldecoder(self.encoding or "utf-8")("replace")
-
-    def _begin_reading(self) -> SyncStream | AsyncStream:
-        """The stream, which can be read once."""
-        if self.is_stream_consumed:
-            raise StreamConsumed("the content has been read as a stream already, and is not kept")
-        if self.stream is None or self.is_closed:
-            raise StreamClosed("the response is closed: what was not read is gone")
-        self.is_stream_consumed = True
-        return self.stream
-
-    def _pieces(self) -> Iterator[bytes]:
-        """The pieces of the stream; it is closed when they end, or are left."""
-        stream = self._begin_reading()
-        if not isinstance(stream, Iterable):
-            raise RuntimeError("this response belongs to an AsyncClient: use `aread` or an `aiter_…`")
-        try:
-            for piece in stream:
-                self.num_bytes_downloaded += len(piece)
-                yield piece
-        finally:
-            self.close()
-
     async def _apieces(self) -> AsyncIterator[bytes]:
+        """As `_pieces`."""
         stream = self._begin_reading()
         if not isinstance(stream, AsyncIterable):
             raise RuntimeError("this response belongs to a Client: use `read` or an `iter_…`")
+        self.is_stream_consumed = True
         try:
             async for piece in stream:
                 self.num_bytes_downloaded += len(piece)
                 yield piece
-        finally:
+        except GeneratorExit:
+            raise
+        except BaseException:
             await self.aclose()
+            raise
+        await self.aclose()
+
+    def _begin_reading(self) -> SyncStream | AsyncStream | None:
+        """The stream, which can be read once."""
+        if self.is_stream_consumed:
+            raise StreamConsumed("the content has been read already: as a stream it can be read once")
+        if self.is_closed:
+            raise StreamClosed("the response is closed: what was not read is gone")
+        return self.stream
 
     def close(self) -> None:
         """What has not come is not wanted any more, and its slot is free. A no-op when it is closed."""
@@ -440,7 +514,7 @@ class Response:
             self.stream.close()
 
     async def aclose(self) -> None:
-        """As `close`. It never waits."""
+        """As `close`. It waits for no peer."""
         if not self.is_closed and self.stream is not None:
             if not isinstance(self.stream, AsyncIterable):
                 raise RuntimeError("this response belongs to a Client: use `close`")
@@ -454,93 +528,19 @@ class Response:
             self._elapsed = time.perf_counter() - self._began
 
 
-class Cutter:
-    """Bytes in pieces of one size, or as they come."""
-
-    def __init__(self, size: int | None) -> None:
-        if size is not None and size < 1:
-            raise ValueError(f"chunk_size={size}: it is at least 1, or None for pieces as they come")
-        self.size = size
-        self.kept: list[bytes] = []
-        self.length = 0
-
-    def feed(self, data: bytes) -> Iterable[bytes]:
-        if self.size is None:
-            return (data,) if data else ()
-        self.kept.append(data)
-        self.length += len(data)
-        if self.length < self.size:
-            return ()
-        whole = b"".join(self.kept)
-        end = self.length - self.length % self.size
-        self.kept = [whole[end:]]
-        self.length -= end
-        return [whole[start : start + self.size] for start in range(0, end, self.size)]
-
-    def flush(self) -> Iterable[bytes]:
-        return (b"".join(self.kept),) if self.length else ()
+def undo(decoder: Decoder | None, data: bytes) -> Iterator[bytes]:
+    """What a piece of content decodes to, step by step."""
+    if decoder is None:
+        yield data
+    else:
+        decoder.feed(data)
+        while piece := decoder.take():
+            yield piece
 
 
-class TextCutter:
-    """The same for text."""
-
-    def __init__(self, size: int | None) -> None:
-        Cutter(size)  # raises ValueError
-        self.size = size
-        self.kept = ""
-
-    def feed(self, text: str) -> Iterable[str]:
-        if self.size is None:
-            return (text,) if text else ()
-        whole = self.kept + text
-        end = len(whole) - len(whole) % self.size
-        self.kept = whole[end:]
-        return [whole[start : start + self.size] for start in range(0, end, self.size)]
-
-    def flush(self) -> Iterable[str]:
-        return (self.kept,) if self.kept else ()
-
-
-class Lines:
-    """Lines out of pieces of text, as str.splitlines() has them."""
-
-    def __init__(self) -> None:
-        self.kept: list[str] = []
-        self.after_cr = False
-
-    def feed(self, text: str) -> list[str]:
-        if self.after_cr:
-            text, self.after_cr = "\r" + text, False
-        if text.endswith("\r"):  # perhaps half of a CR LF
-            text, self.after_cr = text[:-1], True
-        if not text:
-            return []
-        lines = text.splitlines()
-        open_end = text[-1] not in LINE_ENDS
-        if len(lines) == 1 and open_end:
-            self.kept.append(lines[0])
-            return []
-        lines[0] = "".join(self.kept) + lines[0]
-        self.kept = [lines.pop()] if open_end else []
-        return lines
-
-    def flush(self) -> list[str]:
-        if not self.kept and not self.after_cr:
-            return []
-        return ["".join(self.kept)]
-
-
-def feed(decoder: Decoder, data: bytes) -> Iterator[bytes]:
-    """What a piece of coded content decodes to, step by step."""
-    decoder.feed(data)
-    while piece := decoder.take():
-        yield piece
-
-
-def finish(decoder: Decoder, data: bytes) -> Iterator[bytes]:
-    """What whole coded content decodes to."""
-    yield from feed(decoder, data)
-    decoder.end()
+def only_plain(extensions: Mapping[str, object]) -> dict[str, object]:
+    """Of the extensions, what can be pickled for certain."""
+    return {name: value for name, value in extensions.items() if isinstance(value, bytes | str | int | float)}
 
 
 def is_known(encoding: str) -> bool:
@@ -550,8 +550,3 @@ def is_known(encoding: str) -> bool:
     except (LookupError, ValueError):
         return False
     return True
-
-
-def warn_unclosed(what: str, source: object) -> None:
-    """A response was dropped unclosed."""
-    warnings.warn(what, ResourceWarning, stacklevel=2, source=source)

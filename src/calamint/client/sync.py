@@ -6,18 +6,23 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import final
 
-from calamint.client.base import DRAINED, Auth, BaseClient, Beginning, HeadersInit, Settled, named, note
-from calamint.client.content import AsyncPieces, Form, Params, RequestContent
+from calamint.client.base import DRAINED, Auth, BaseClient, Beginning, Settled, caller, explain, note
+from calamint.client.codings import LIMITS as CODING_LIMITS
+from calamint.client.codings import CodingLimits
+from calamint.client.content import AsyncPieces, FilePieces, Form, Params, Pieces, RequestContent
+from calamint.client.headers import Headers, HeadersInit
 from calamint.client.message import Request, Response
 from calamint.client.mock import BaseTransport
 from calamint.client.timeout import DEFAULT, UNSET, Timeout, Unset
 from calamint.client.urls import URL
-from calamint.core.errors import TransportError
+from calamint.core.errors import CalamintError, TransportError
 from calamint.core.events import Event
 from calamint.core.exchange import SETTINGS, Settings
 from calamint.core.pool_state import LIMITS, Limits
 from calamint.net.dial import Resolver, look_up
 from calamint.net.proxy import Proxy
+from calamint.net.response import Response as Arrived
+from calamint.net.response import assemble
 from calamint.net.threads import Call, Pool
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer
@@ -27,12 +32,16 @@ from calamint.net.trace import Tracer
 class Client(BaseClient):
     """HTTP for threads, which may share it: `with calamint.Client() as client: client.get("https://…")`.
 
-    The names are httpx's. A plain number as `timeout` is the limit for all of a request: see `calamint.Timeout`. `verify`,
-    `cert`: see `calamint.net.tls.make_context`. `proxy`: a URL or a `Proxy` for everything; else, with `trust_env`, the
-    environment says: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY. `retries`: 1, what was provably not processed is sent
-    once more, or 0. `uds`: a Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect
-    from; `resolver`: from host and port to addresses, as socket.getaddrinfo gives them. `transport`: what answers instead of
-    the network, such as a `MockTransport`. `pool`: its connections; `client.pool.snapshot()` shows them.
+    The names are httpx's. A plain number as `timeout` is the limit for all of a request: see `calamint.Timeout`. `auth`: user
+    and password, for Basic. `params`, `headers`: for every request that says nothing else. `base_url`: before every URL that is
+    not absolute. `verify`, `cert`: see `calamint.net.tls.make_context`. `proxy`: a URL or a `Proxy` for everything; else, with
+    `trust_env`, the environment says: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY. `retries`: 1, what was provably not
+    processed is sent once more, or 0. `coding_limits`: what content may decode to. `limits`, `settings`: of the pool, and of each
+    connection. `uds`: a Unix domain socket to connect to, without proxies; `local_address`: of this host, to connect from;
+    `resolver`: from host and port to addresses, as socket.getaddrinfo gives them. `tracer`: whom to tell what happens.
+    `transport`: what answers instead of the network, such as a `MockTransport`.
+
+    `pool`: its connections; `client.pool.snapshot()` shows them. Raises InvalidURL, UnsupportedProtocol, ValueError, TypeError.
     """
 
     def __init__(
@@ -55,6 +64,7 @@ class Client(BaseClient):
         transport: BaseTransport | None = None,
         default_encoding: str | Callable[[bytes], str] = "utf-8",
         retries: int = 1,
+        coding_limits: CodingLimits = CODING_LIMITS,
         settings: Settings = SETTINGS,
         resolver: Resolver = look_up,
         uds: str | None = None,
@@ -71,8 +81,11 @@ class Client(BaseClient):
             max_redirects=max_redirects,
             base_url=base_url,
             trust_env=trust_env,
+            uds=uds,
             default_encoding=default_encoding,
             retries=retries,
+            coding_limits=coding_limits,
+            direct=transport is not None or uds is not None,
         )
         self._transport = transport
         self.pool = Pool(
@@ -96,39 +109,45 @@ class Client(BaseClient):
         auth: Auth | None | Unset = UNSET,
         follow_redirects: bool | Unset = UNSET,
     ) -> Response:
-        """Sends a request; its response has all of its content, or none of it yet with `stream`. Raises what failed it."""
+        """Sends a request; its response has all of its content, or none of it yet with `stream`: then close it. Raises what
+        failed it, which has it as `request`, and RuntimeError where the client is closed."""
         if self.is_closed:
             raise RuntimeError("the client is closed: it sends no more requests")
         follows = self.follow_redirects if isinstance(follow_redirects, Unset) else follow_redirects
         limits = self._limits(request)
         self._authorize(request, auth)
         history: list[Response] = []
-        while True:
-            response = self._send_once(request, limits, stream)
-            response.history = list(history)
-            following = self._redirect(request, response)
-            if following is None or not follows:
-                response.next_request = following
-                if not stream:
-                    response.read()  # its codings are undone here, and not in whatever asks for it first
-                return response
-            try:
-                self._check_redirect(history, following)
-            finally:
-                drain(response)
-            history.append(response)
-            request = following
+        try:
+            while True:
+                response = self._send_once(request, limits, stream)
+                response.history = list(history)
+                if not follows or not response.has_redirect_location:
+                    response.next_request = self._next_request(request, response)
+                    if not stream:
+                        response.read()  # its codings are undone here, and not in whatever asks for it first
+                    return response
+                try:
+                    request = self._follow(request, response, history)
+                finally:
+                    drain(response)
+                history.append(response)
+        except CalamintError as error:
+            explain(error, request, limits.timeout)
+            raise
 
     def _send_once(self, request: Request, limits: Settled, stream: bool) -> Response:
         """One request and its response, without redirects."""
         began = time.perf_counter()
+        parts = request.body.parts
+        if isinstance(parts, AsyncPieces):
+            raise TypeError("content of an asynchronous iterable: use AsyncClient, or an iterable")
         if self._transport is not None:
             response = self._transport.handle_request(request)
             response.request = request
             response._began = began
             if not stream:
                 response.read()
-                response.close()
+            if response.is_closed:
                 response._finish()
             return response
         timeout = limits.timeout
@@ -136,10 +155,10 @@ class Client(BaseClient):
         try:
             call = self.pool.request(
                 request.method,
-                request.url.parsed,
+                self._aim(request),
                 request.headers.fields,
                 request.body.whole,
-                end=request.body.parts is None,
+                end=parts is None,
                 timeout=limits.left(),
                 clocks=timeout.clocks,
                 pool=timeout.pool,
@@ -147,43 +166,15 @@ class Client(BaseClient):
                 replay=self._retries > 0,
                 proxy=self._choose_proxy(request.url),
             )
-            if request.body.parts is not None:
-                self._upload(call, request)
-            if stream:
-                return self._begin(call, request, began)
-            return self._whole(request, call.response(), call.protocol, began)
-        except BaseException as error:
+            if stream or self._coding_limits.total is not None:
+                call.words = f"{call.words}, streamed at {caller()}"
+                return Stream(call, parts, request, timeout).begin(self, began)
+            arrived = call.response() if parts is None else Stream(call, parts, request, timeout).whole()
+            return self._whole(request, arrived, call.protocol, began)
+        except BaseException:
             if call is not None:
                 call.cancel()
-            if isinstance(error, TransportError):
-                raise named(error, request) from None
             raise
-
-    def _upload(self, call: Call, request: Request) -> None:
-        """Content in pieces; what the peer does not want any more is not sent."""
-        parts = request.body.parts
-        if parts is None or isinstance(parts, AsyncPieces):
-            raise TypeError("content of an asynchronous iterable: use AsyncClient, or an iterable")
-        for piece in parts:
-            if piece and not call.send_data(piece):
-                return
-        call.send_data(b"", end=True)
-
-    def _begin(self, call: Call, request: Request, began: float) -> Response:
-        """A response whose content is still to come."""
-        beginning = Beginning()
-        while not beginning.take(call.receive_all()):
-            pass
-        head = beginning.head
-        assert head is not None
-        response = self._head(request, head.status, head.reason, head.ref, call.protocol)
-        response._headers = head.fields
-        response.interim = tuple(beginning.interim)
-        response._began = began
-        response.stream = Stream(call, response, beginning.rest)
-        response.is_closed = False
-        response._raw = None
-        return response
 
     def request(
         self,
@@ -200,8 +191,9 @@ class Client(BaseClient):
         timeout: float | Timeout | None | Unset = UNSET,
         extensions: Mapping[str, object] | None = None,
     ) -> Response:
-        """Sends a request and reads its response. `content`, `data`, `json`: see `calamint.Request`; `auth`: user and
-        password. Raises InvalidURL, UnsupportedProtocol, LocalProtocolError, TransportError, DecodingError."""
+        """Sends a request and reads its response. `content`, `data`, `json`, `params`, `extensions`: see `calamint.Request`;
+        `auth`: user and password. Raises InvalidURL, UnsupportedProtocol, LocalProtocolError, TransportError,
+        TooManyRedirects, DecodingError."""
         request = self.build_request(
             method,
             url,
@@ -284,7 +276,7 @@ class Client(BaseClient):
         timeout: float | Timeout | None | Unset = UNSET,
         extensions: Mapping[str, object] | None = None,
     ) -> Response:
-        """A OPTIONS request: see `request`."""
+        """An OPTIONS request: see `request`."""
         return self.request(
             "OPTIONS",
             url,
@@ -432,9 +424,11 @@ class Client(BaseClient):
     def close(self, grace: float = 0.0) -> None:
         """Takes no more requests; what runs may take `grace` seconds more, and is reset then. More than once is no mistake."""
         self.is_closed = True
-        self.pool.close(grace)
-        if self._transport is not None:
-            self._transport.close()
+        try:
+            self.pool.close(grace)
+        finally:
+            if self._transport is not None:
+                self._transport.close()
 
     def __enter__(self) -> "Client":
         if self.is_closed:
@@ -449,27 +443,70 @@ class Client(BaseClient):
 
 @final
 class Stream:
-    """The content of a response as it comes from a call."""
+    """A call whose content goes out, where it comes in pieces, while its response comes: to be iterated over, or whole."""
 
-    def __init__(self, call: Call, response: Response, events: list[Event]) -> None:
+    def __init__(self, call: Call, parts: Pieces | FilePieces | None, request: Request, timeout: Timeout) -> None:
         self._call = call
-        self._response = response
-        self._events = events
+        self._request = request
+        self._timeout = timeout
+        self._events: list[Event] = []
+        self._trailers = Headers()
+        self._pieces = None if parts is None else parts.__iter__()
+
+    def begin(self, client: Client, began: float) -> Response:
+        """The response, once its head is here."""
+        beginning = Beginning()
+        while not beginning.take(self.receive_all()):
+            pass
+        self._events = beginning.rest
+        response = client._streamed(self._request, beginning, self._call.protocol, began)
+        response.stream, response.trailers = self, self._trailers
+        return response
+
+    def whole(self) -> Arrived:
+        """All of the response."""
+        events = self.receive_all()
+        while more := self.receive_all():
+            events += more
+        return assemble(events)
+
+    def receive_all(self) -> list[Event]:
+        """The next events; none when the response has ended. What the peer does not want any more is not sent."""
+        pieces, self._pieces = self._pieces, None
+        try:
+            while pieces is not None:
+                piece = next(pieces, None)
+                if piece is None:
+                    pieces = None
+                    self._call.send_data(b"", end=True)
+                elif piece and not self._call.send_data(piece):
+                    break
+                elif events := self._call.receive_ready():
+                    self._pieces, pieces = pieces, None
+                    return events
+        finally:
+            if pieces is not None:
+                pieces.close()
+        return self._call.receive_all()
 
     def __iter__(self) -> Iterator[bytes]:
         events, self._events = self._events, []
         try:
             while True:
-                yield from note(self._response, events)
-                events = self._call.receive_all()
+                yield from note(self._trailers, events)
+                events = self.receive_all()
                 if not events:
                     return
-        except TransportError as error:
-            raise named(error, self._response.request) from None
+        except CalamintError as error:
+            explain(error, self._request, self._timeout)
+            raise
 
     def close(self) -> None:
-        """What has not come is not wanted any more."""
+        """What has not come is not wanted any more, and what was not sent stays here."""
+        pieces, self._pieces = self._pieces, None
         self._call.cancel()
+        if pieces is not None:
+            pieces.close()
 
 
 def drain(response: Response) -> None:

@@ -4,6 +4,7 @@ from typing import final
 from urllib.parse import unquote, urljoin
 
 from calamint.client.content import Params, encode_params
+from calamint.core.errors import InvalidURL
 from calamint.core.url import DEFAULT_PORTS
 from calamint.core.url import URL as Parsed
 from calamint.net.dial import read_url
@@ -74,14 +75,21 @@ class URL:
     def password(self) -> str:
         return unquote(self.parsed.userinfo.partition(":")[2])
 
+    def bare(self) -> "URL":
+        """The same without user and password."""
+        parsed = self.parsed
+        return URL(Parsed(parsed.origin, parsed.target, "", parsed.fragment)) if parsed.userinfo else self
+
     def join(self, reference: "str | URL") -> "URL":
         """Where a reference leads from here (RFC 3986 §5); this URL's fragment goes along where it has none."""
         if isinstance(reference, URL):
             return reference
-        bare = Parsed(self.parsed.origin, self.parsed.target, "", "")
-        found = read_url(urljoin(write(bare), reference))
-        fragment = found.fragment or self.parsed.fragment
-        return URL(Parsed(found.origin, found.target, found.userinfo, fragment))
+        here = self.parsed
+        try:
+            found = read_url(urljoin(write(Parsed(here.origin, here.target, "", "")), reference))
+        except ValueError as error:  # urljoin's, of brackets that hold no address
+            raise InvalidURL(f"{reference.rpartition('@')[2]!r}: {error}") from None
+        return URL(Parsed(found.origin, found.target, found.userinfo, found.fragment or here.fragment))
 
     def __str__(self) -> str:
         return write(self.parsed)
@@ -113,11 +121,6 @@ def merge(base: str, url: str) -> str:
     """A client's `base_url` with what a request says; an absolute URL stands alone, anything else goes below the base."""
     if not base or "://" in url.partition("?")[0]:
         return url
-    path, mark, query = base.partition("?")
-    joint = url.lstrip("/") if not url.startswith("?") else url
-    if not joint:
-        return base
-    below = path.rstrip("/") + (joint if joint.startswith("?") else "/" + joint)
-    if not mark:
-        return below
-    return f"{below}{'&' if '?' in below else '?'}{query}"
+    if not url or url.startswith("?"):
+        return base + url
+    return f"{base.rstrip('/')}/{url.lstrip('/')}"

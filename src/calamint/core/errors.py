@@ -84,24 +84,25 @@ class ResponseNotRead(StreamError):
 
 
 class TooManyRedirects(CalamintError):
-    """One redirect led to another, more often than is followed."""
+    """One redirect led to another, more often than is followed. `request`: a client's that was to be next, or None."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.request: object | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args, {"request": self.request}
 
 
 class DecodingError(CalamintError):
-    """The content is not what its content-encoding says, or decodes to more than is allowed."""
+    """The content is not what its content-encoding says, or comes to more than is allowed. `request`: a client's, or None."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.request: object | None = None
 
-class HTTPStatusError(CalamintError):
-    """The response's status says that the request failed: 4xx and 5xx. `request` and `response` are those of the client."""
-
-    def __init__(self, message: str, request: object, response: object) -> None:
-        super().__init__(message, request, response)
-        self.message: str = message
-        self.request: object = request
-        self.response: object = response
-
-    def __str__(self) -> str:
-        return self.message
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args, {"request": self.request}
 
 
 class TransportError(CalamintError):
@@ -130,6 +131,7 @@ class TransportError(CalamintError):
 
     def __reduce__(self) -> tuple[object, ...]:
         state = {"attempts": self.attempts, "last_stream_id": self.last_stream_id, "snapshot": self.snapshot}
+        state |= {"request": self.request}
         return type(self), (self.message, self.unprocessed, self.ref, self.code), state
 
 
@@ -201,7 +203,7 @@ class ProxyError(TransportError):
 
     def __reduce__(self) -> tuple[object, ...]:
         state = {"attempts": self.attempts, "last_stream_id": self.last_stream_id, "snapshot": self.snapshot}
-        state |= {"status": self.status, "fields": self.fields}
+        state |= {"request": self.request, "status": self.status, "fields": self.fields}
         return type(self), (self.message, self.unprocessed, self.ref, self.code), state
 
 

@@ -31,15 +31,16 @@ class Call:
     """A request under way, as `Pool.request` gives it: for one task at a time to read, and perhaps another one to send.
 
     `async with` it: what is not over when the block is left is cancelled. Content counts as consumed when it is taken.
+    `words`: what a warning calls it.
     """
 
     def __init__(self, desk: Desk, inbox: Inbox, words: str) -> None:
         self._desk = desk
         self._inbox = inbox
-        self._words = words
+        self.words = words
 
     def __repr__(self) -> str:
-        return f"<Call {self._inbox.ticket}: {self._words}{', over' if self._inbox.over else ''}>"
+        return f"<Call {self._inbox.ticket}: {self.words}{', over' if self._inbox.over else ''}>"
 
     @property
     def ticket(self) -> int:
@@ -73,7 +74,7 @@ class Call:
         while not (inbox.over or inbox.events or self.protocol):
             self._desk.starters.add(inbox)
             try:
-                await self._wait()
+                await self._next()
             finally:
                 self._desk.starters.discard(inbox)
         return self.protocol
@@ -89,7 +90,7 @@ class Call:
             if inbox.over:
                 self._check()
                 return None
-            await self._wait()
+            await self._next()
         event = inbox.events.popleft()
         if isinstance(event, DataReceived):
             self._consume(len(event.data))
@@ -102,7 +103,12 @@ class Call:
             if inbox.over:
                 self._check()
                 return []
-            await self._wait()
+            await self._next()
+        return self.receive_ready()
+
+    def receive_ready(self) -> list[Event]:
+        """The events that are there, perhaps none: it never waits."""
+        inbox = self._inbox
         events = list(inbox.events)
         inbox.events.clear()
         if inbox.unread or inbox.ahead:
@@ -117,11 +123,11 @@ class Call:
                 inbox.ahead += inbox.unread
                 self._credit(inbox.unread)
             else:
-                await self._wait()
+                await self._next()
         self._check()
-        events = list(inbox.events)
+        response = assemble(inbox.events)
         inbox.events.clear()
-        return assemble(events)
+        return response
 
     async def send_data(self, data: bytes, *, end: bool = False, trailers: Headers = ()) -> bool:
         """More of the request's content; False when the request is over, and its events say how.
@@ -172,18 +178,15 @@ class Call:
     def __del__(self) -> None:
         if not self._inbox.over:
             self._desk.drop(self._inbox.ticket)
-            warnings.warn(f"a request was dropped unclosed: {self._words}", ResourceWarning, stacklevel=2, source=self)
+            warnings.warn(f"a request was dropped unclosed: {self.words}", ResourceWarning, stacklevel=2, source=self)
 
-    async def _wait(self) -> None:
-        """Until something comes."""
+    def _next(self) -> "asyncio.Future[None]":
+        """What is done when something comes."""
         inbox = self._inbox
-        if inbox.reader is not None:
+        if inbox.reader is not None and not inbox.reader.done():
             raise RuntimeError("another task is waiting for this request")
         inbox.reader = self._desk.future()
-        try:
-            await inbox.reader
-        finally:
-            inbox.reader = None
+        return inbox.reader
 
     def _consume(self, size: int) -> None:
         """Content has been taken from the inbox."""
@@ -277,8 +280,8 @@ class Pool:
         of an extended CONNECT (RFC 8441). `proxy`: to be reached through it; `connect` is for all of the way.
         `server_hostname`: the name in the certificate, if not the URL's host. `only_http1`: HTTP/2 is not asked for, since it
         has no upgrades (RFC 9113 §8.6). A URL value may have any target, such as that of a CONNECT.
-        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, and RuntimeError where no asyncio event loop runs; then
-        nothing has changed.
+        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, ValueError for a proxy where there is `uds`, and
+        RuntimeError where no asyncio event loop runs; then nothing has changed.
         """
         here = self._desk
         if here is None or not here.is_here():

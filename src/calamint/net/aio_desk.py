@@ -19,8 +19,9 @@ from calamint.core.errors import Failure
 from calamint.core.events import DataReceived, Event, RequestFailed, ResponseEnded, ResponseReceived, WindowOpened
 from calamint.core.pool_state import Action, Deliver, Dial, Pool, Report, Shut, Write
 from calamint.core.value import INFINITY
-from calamint.net.aio_link import Link, open_link, to_failure
+from calamint.net.aio_link import Approach, Link
 from calamint.net.dial import LONGEST
+from calamint.net.handshake import to_failure
 from calamint.net.route import Routes
 from calamint.net.tls import READ_SIZE
 from calamint.net.trace import Tracer, logger, tell
@@ -76,7 +77,7 @@ class Desk:
         self.tracer = tracer
         self.view = memoryview(bytearray(READ_SIZE))
         self.links: dict[int, Link] = {}  # until their sockets are closed
-        self.dials: dict[int, asyncio.Task[None]] = {}
+        self.dials: dict[int, Approach] = {}
         self.tasks: set[asyncio.Task[object]] = set()
         self.sockets: set[socket.socket] = set()
         self.inboxes: dict[int, Inbox] = {}  # of requests that are not over
@@ -108,9 +109,8 @@ class Desk:
             elif isinstance(action, Shut):
                 self.shut(action.id)
             elif isinstance(action, Dial):
-                task = self.spawn(open_link(self, action, self.routes.of(action.key)))
-                self.dials[action.id] = task
-                task.add_done_callback(lambda task, id=action.id: self.dialled(id, task))  # type: ignore[misc]  # default
+                self.dials[action.id] = approach = Approach(self, action, self.routes.of(action.key))
+                approach.task.add_done_callback(lambda task, id=action.id: self.dialled(id, task))  # type: ignore[misc]  # default
             else:
                 reports.append(action)
         if self.paused or self.writers or self.starters:
@@ -124,13 +124,8 @@ class Desk:
         """An event, for the inbox of its request."""
         inbox = self.inboxes.get(action.ticket)
         event = action.event
-        if inbox is None or isinstance(event, WindowOpened):  # that one is for the writer, who looks himself
+        if inbox is None:
             return
-        if isinstance(event, RequestFailed):
-            del self.inboxes[action.ticket]
-            inbox.fail(action)
-            return
-        inbox.events.append(event)
         if isinstance(event, DataReceived):
             inbox.unread += len(event.data)
         elif isinstance(event, ResponseReceived) and self.speaker is not None:
@@ -138,9 +133,17 @@ class Desk:
             inbox.link = self.speaker
         elif isinstance(event, ResponseEnded):
             del self.inboxes[action.ticket]
+            inbox.events.append(event)
             inbox.over = True
             inbox.wake()
             return
+        elif isinstance(event, RequestFailed):
+            del self.inboxes[action.ticket]
+            inbox.fail(action)
+            return
+        elif isinstance(event, WindowOpened):  # that one is for the writer, who looks himself
+            return
+        inbox.events.append(event)
         waiter = inbox.reader
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -153,7 +156,7 @@ class Desk:
             self.paused.discard(link)
             link.end()
         elif id in self.dials:
-            self.dials[id].cancel()
+            self.dials[id].task.cancel()
 
     def look_again(self) -> None:
         """At those that wait for something which no event tells."""
@@ -210,6 +213,9 @@ class Desk:
             for link in list(self.links.values()):
                 if link.blocked and not link.over:  # what has left meanwhile is progress
                     self.act(core.flushed(self.pool, link.id, now, link.unsent()))
+            for approach in list(self.dials.values()):
+                if approach.dial.deadline <= now:
+                    self.act(core.dial_failed(self.pool, approach.dial.id, approach.overdue(), now))
             self.act(core.handle_timeout(self.pool, now))
         self.arm()
 

@@ -134,7 +134,7 @@ class Race:
         """An attempt has failed: another one may begin at once. Raises ConnectError where it was the last."""
         self.running -= 1
         self.next_at = NEVER
-        self.failures.append(f"{address[4][0]!s}: {error.strerror or error}")
+        self.failures.append(f"{address[4][0]!s}: {reason(error)}")
         self.check()
 
     def check(self) -> None:
@@ -150,6 +150,12 @@ class Race:
     def next_timeout(self) -> float:
         """When `begin` may have another address to try; INFINITY for never."""
         return self.next_at if self.waiting else INFINITY
+
+
+def reason(error: OSError) -> str:
+    """Why an attempt has failed, in the system's words: event loops have others, which say where to it was."""
+    own = error.errno if getattr(error, "winerror", None) is None else None
+    return os.strerror(own) if own else error.strerror or str(error)
 
 
 class Dialer:

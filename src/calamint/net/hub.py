@@ -21,7 +21,7 @@ from calamint.core.pool_view import queued
 from calamint.core.value import INFINITY, Fields
 from calamint.net.approach import Approach
 from calamint.net.dial import LONGEST, Answer
-from calamint.net.handshake import Refused
+from calamint.net.handshake import to_failure
 from calamint.net.route import Routes
 from calamint.net.tls import READ_SIZE
 from calamint.net.wire import Wire
@@ -208,10 +208,13 @@ class Hub:
                 self.go_on(place, now, [key.fileobj])
             else:
                 self.hush()
-        self.take_answers(now)
-        for approach in list(self.dials.values()):
-            if approach.next_timeout() <= now:
-                self.go_on(approach, now)
+        if self.dials or self.answers:
+            self.take_answers(now)
+            for approach in list(self.dials.values()):
+                if approach.dial.deadline <= now:
+                    self.carry_out(pool.dial_failed(self.core, approach.dial.id, approach.overdue(), now), now)
+                elif approach.next_timeout() <= now:
+                    self.go_on(approach, now)
         if now >= self.core.wake:
             self.carry_out(pool.handle_timeout(self.core, now), now)
 
@@ -268,7 +271,8 @@ class Hub:
             wire.shut_down()
         if bool(channel.out or wire.sealed) != (channel.events >= EVENT_WRITE):
             self.watch(channel)
-        self.carry_out(actions, now)
+        if actions:
+            self.carry_out(actions, now)
 
     def carry_out(self, actions: list[Action], now: float) -> None:
         """What the core asks for, and what follows from that: all of it in the order in which the core asked, whoever asks
@@ -449,10 +453,7 @@ class Hub:
 
     def fail(self, approach: Approach, error: CalamintError, now: float) -> None:
         """The dial has failed."""
-        failure = Failure(type(error).__name__, -1, str(error), 0, True)
-        if isinstance(error, Refused):
-            failure = error.failure
-        self.carry_out(pool.dial_failed(self.core, approach.dial.id, failure, now), now)
+        self.carry_out(pool.dial_failed(self.core, approach.dial.id, to_failure(error), now), now)
 
     def watch_dial(self, approach: Approach) -> None:
         """Lets the selector watch the sockets of a dial."""

@@ -2,18 +2,27 @@
 
 import itertools
 import ssl
+import sys
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from calamint.core.errors import ConnectError, Failure
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import URL, Origin
-from calamint.net.dial import Resolver, look_up
+from calamint.core.value import NEVER
+from calamint.net.dial import Race, Resolver, look_up
 from calamint.net.handshake import Layers, Refused, stages
 from calamint.net.proxy import Proxy, absolute_form
+from calamint.net.socks import make_request
 from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 SESSIONS: Final = 256  # TLS sessions that a route keeps
+LEAKS: Final = sys.version_info < (3, 12, 8) or sys.version_info[:3] == (3, 13, 0)
+"""Whether CPython loses a copy of a TLS session, some six KiB that nothing can free, each time that it is asked for one."""
+
+REFRESH: Final = 600.0  # seconds for which one is used then before it is asked for again
+ASKED: Final = 3  # how often meanwhile, where there was no ticket yet
 KNOWN: Final = 1024  # origins whose keys are remembered
 
 numbers: Final = itertools.count(1)
@@ -50,6 +59,9 @@ class Route:
         self.forward = forward
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
+        self._asked: dict[
+            tuple[Origin, tuple[str, ...]], tuple[float, int]
+        ] = {}  # since when, and how often, for a session
 
     def start_tls(self, origin: Origin, protocols: Sequence[str]) -> TLSPipe:
         """TLS with an origin, its handshake still to be made; it asks for these protocols and resumes the last session.
@@ -83,6 +95,13 @@ class Route:
             what = f"{(self.server_hostname or origin.host)!r} is no name for a certificate: {error}"
         raise Refused(Failure("ConnectError", -1, what, 0, True)) from None
 
+    def overdue(self, origin: Origin, race: Race | None, layers: Layers | None) -> Failure:
+        """What to say when the time for a connection is over: what it waited for, an address, an answer, or a handshake."""
+        if layers is not None:
+            return layers.overdue()
+        what = f"no address for {self.address(origin)[0]}" if race is None else f"{race.tried()},"
+        return Failure("ConnectTimeout", -1, f"{what} within the connect limit", 0, True, -1, "connect")
+
     def spoken(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe | None) -> str:
         """What is spoken on a connection that has been made. Raises ConnectError where it is not what was asked for."""
         if tls is None or origin.scheme == "http" or self.forward:
@@ -96,13 +115,27 @@ class Route:
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:
         """Remembers the session of a connection that has received something: the server's tickets come after the
         handshake (RFC 8446 §4.6.1). The oldest gives way."""
-        session = None if self.forward else tls.object.session
+        key = (origin, tuple(protocols))
+        if self.forward or (LEAKS and not self._may_ask(key)):
+            return
+        session = tls.object.session
         if session is not None and session.has_ticket:
-            key = (origin, tuple(protocols))
             self._sessions.pop(key, None)
             self._sessions[key] = session
             if len(self._sessions) > SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
+
+    def _may_ask(self, key: tuple[Origin, tuple[str, ...]]) -> bool:
+        """Whether it is time to ask for a session again, where that costs memory for ever."""
+        now = time.monotonic()
+        since, asked = self._asked.get(key, (NEVER, 0))
+        if now - since < REFRESH and (asked >= ASKED or key in self._sessions):
+            return False
+        self._asked.pop(key, None)
+        self._asked[key] = (now, 1) if now - since >= REFRESH else (since, asked + 1)
+        if len(self._asked) > SESSIONS:
+            del self._asked[next(iter(self._asked))]
+        return True
 
 
 class Routes:
@@ -120,7 +153,10 @@ class Routes:
         self, url: URL, proxy: Proxy | None, server_hostname: str | None = None, only_http1: bool = False
     ) -> tuple[Key, str]:
         """What a connection for this URL may be shared by, and the target that is sent on it. `server_hostname`: the name in
-        the certificate, if not the route's. `only_http1`: where that may be spoken. Raises UnsupportedProtocol."""
+        the certificate, if not the route's. `only_http1`: where that may be spoken. Raises UnsupportedProtocol, InvalidURL for
+        a host that the proxy cannot be told, and ValueError for a proxy where there is a Unix domain socket."""
+        if proxy is not None and self.own.uds is not None:
+            raise ValueError("uds= and proxy= both say where to connect to: choose one of them")
         origin = url.origin
         wanted = (origin, proxy, server_hostname, only_http1)
         key = self._keys.get(wanted)
@@ -135,6 +171,8 @@ class Routes:
         return self.named[key.trust]
 
     def _make_key(self, origin: Origin, proxy: Proxy | None, server_hostname: str | None, only_http1: bool) -> Key:
+        if proxy is not None and proxy.is_socks:
+            make_request(origin.host, origin.port)  # what cannot be asked for is known before anything is dialled
         forward = proxy is not None and proxy.forwards(origin)
         route = self._route(proxy, forward, server_hostname)
         if proxy is not None and forward:

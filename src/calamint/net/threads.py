@@ -110,7 +110,8 @@ class Pool:
         `replay`: what was not processed may be sent once more. `protocol`: of an extended CONNECT (RFC 8441), "" for none.
         `proxy`: to be reached through it; `connect` is for all of the way. `server_hostname`: the name in the certificate, if
         not the URL's host. `only_http1`: HTTP/2 is not asked for, since it has no upgrades (RFC 9113 §8.6). Raises
-        LocalProtocolError, InvalidURL, UnsupportedProtocol; then nothing has changed.
+        LocalProtocolError, InvalidURL, UnsupportedProtocol, and ValueError for a proxy where there is `uds`; then nothing has
+        changed.
         """
         key, target = self._find(url, proxy, server_hostname, only_http1)
         data = content.encode() if isinstance(content, str) else content
@@ -356,15 +357,16 @@ class Pool:
 class Call:
     """One request under way: what comes of it, one thread at a time. Leaving `with call:` cancels what is not over.
 
-    Content counts as consumed when its event is taken; what is not taken holds up no other request.
+    Content counts as consumed when its event is taken; what is not taken holds up no other request. `words`: what a warning
+    calls it.
     """
 
-    __slots__ = ("_pool", "_box", "_name")
+    __slots__ = ("_pool", "_box", "words")
 
-    def __init__(self, pool: Pool, box: Box, name: str) -> None:
+    def __init__(self, pool: Pool, box: Box, words: str) -> None:
         self._pool = pool
         self._box = box
-        self._name = name
+        self.words = words
 
     @property
     def ticket(self) -> int:
@@ -424,19 +426,24 @@ class Call:
         box = self._box
         while True:
             over = box.over
-            events = box.events
-            if events:
-                if box.unread and not over:
-                    self._pool._consume(box, box.unread)
-                if events is box.events:
-                    taken = events[:]
-                    del events[: len(taken)]
-                    return taken
-            elif over:
+            if events := self.receive_ready():
+                return events
+            if over:
                 self._end()
                 return []
-            else:
-                self._pool._wait(box, box.is_stirred)
+            self._pool._wait(box, box.is_stirred)
+
+    def receive_ready(self) -> list[core.Event]:
+        """The events that are there, perhaps none: it never waits."""
+        box = self._box
+        while events := box.events:
+            if box.unread and not box.over:
+                self._pool._consume(box, box.unread)
+            if events is box.events:  # or it was cancelled meanwhile
+                taken = events[:]
+                del events[: len(taken)]
+                return taken
+        return []
 
     def response(self) -> Response:
         """All of it. Raises what failed the request, and StreamClosed where some of it has been taken as events."""
@@ -476,7 +483,7 @@ class Call:
         box: Box | None = getattr(self, "_box", None)  # none where `__init__` was interrupted
         if box is not None and box.ticket and not box.over:
             box.hub.dropped.append(box)
-            warnings.warn(f"a request was dropped unclosed: {self._name}", ResourceWarning, 2, self)
+            warnings.warn(f"a request was dropped unclosed: {self.words}", ResourceWarning, 2, self)
 
     def _end(self) -> None:
         """Raises what failed it, each time a fresh exception."""
