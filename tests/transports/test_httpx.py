@@ -344,7 +344,10 @@ def test_trace(kit: Kit, private_ca: servers.PrivateCa) -> None:
             assert isinstance(
                 told["connection.start_tls.complete"]["return_value"].get_extra_info("ssl_object"), ssl.SSLObject
             )
-            assert told["http2.send_request_headers.started"]["request"].method == "POST"
+            assert told["http2.send_request_headers.started"]["request"].method == b"POST"
+            request = told["http2.send_request_body.started"]["request"]
+            assert isinstance(request, kit.network.Request)
+            assert dict(request.headers)[b"Transfer-Encoding"] == b"chunked" and request.url.target == b"/"
             assert told["http2.receive_response_headers.complete"]["return_value"][0] == 200
             seen.clear()
             client.request("POST", peer.url, content=b"x", **options)
