@@ -94,9 +94,12 @@ def run_calamint(job: Job) -> None:
 
 async def run_calamint_async(job: Job) -> None:
     """`AsyncClient`."""
-    from calamint import AsyncClient
+    from calamint import AsyncClient, Limits
 
-    async with AsyncClient(verify=job.ca_file, http1=not job.h2, http2=job.h2) as client:
+    limits = Limits(
+        max_keepalive_connections=max(20, job.parallel)
+    )  # as the other clients keep all that they have used
+    async with AsyncClient(verify=job.ca_file, http1=not job.h2, http2=job.h2, limits=limits) as client:
 
         async def get() -> None:
             response = await client.get(job.url)
@@ -228,7 +231,8 @@ async def run_httpx_async(job: Job) -> None:
     import httpx
 
     context = ssl.create_default_context(cafile=job.ca_file)
-    async with httpx.AsyncClient(verify=context, http1=not job.h2, http2=job.h2) as client:
+    limits = httpx.Limits(max_keepalive_connections=max(20, job.parallel))
+    async with httpx.AsyncClient(verify=context, http1=not job.h2, http2=job.h2, limits=limits) as client:
 
         async def get() -> None:
             response = await client.get(job.url)

@@ -1,4 +1,4 @@
-"""Every Python example of the README and of docs/start.md runs as it stands, against a server on loopback."""
+"""Every Python example of the README and of these pages runs as it stands, against a server on loopback."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests import servers
 from tests.net.test_tls import server_context
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = ("README.md", "docs/start.md")
+PAGES: Final = ("README.md", "docs/start.md", "docs/httpx.md", "docs/httpx2.md", "docs/requests.md")
 BLOCK: Final = re.compile(r"```python\n(.*?)```", re.DOTALL)
 EXAMPLES: Final = [
     (page, number, text)
@@ -59,7 +59,7 @@ def test_example(page: str, number: int, text: str, place: tuple[str, str, Path]
     ):
         text = text.replace(name, url)
     (tmp_path / "ca.pem").write_bytes(ca.read_bytes())
-    environment = {**os.environ, "SSL_CERT_FILE": str(ca), "NO_PROXY": "*"}
+    environment = {**os.environ, "SSL_CERT_FILE": str(ca), "REQUESTS_CA_BUNDLE": str(ca), "NO_PROXY": "*"}
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", text],

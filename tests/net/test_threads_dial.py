@@ -20,7 +20,7 @@ from calamint.core.value import INFINITY
 from calamint.net.approach import Approach
 from calamint.net.dial import Address
 from calamint.net.handshake import Layers, Refused
-from calamint.net.route import RESUMES, Route
+from calamint.net.route import LEAKS, Route
 from calamint.net.tls import TLSPipe
 from calamint.testing import ScriptedPeer, answer
 from tests.net.pool_help import at_rest, descriptors, fetch, in_threads, nothing_left, wait_until
@@ -213,7 +213,7 @@ def test_a_server_that_speaks_no_TLS() -> None:
 
     for handle in (garbage, end):
         with ThreadServer(handle) as server, calamint.Pool() as pool:
-            with pytest.raises(calamint.ConnectError, match="no TLS with 127.0.0.1|broke in the TLS handshake"):
+            with pytest.raises(calamint.ConnectError, match="no TLS with 127.0.0.1"):
                 pool.request("GET", server.url.replace("http", "https")).response()
 
 
@@ -332,11 +332,11 @@ def test_a_second_connection_resumes_the_session(private_ca: PrivateCa, version:
         with calamint.Pool(verify=str(private_ca.ca_file)) as pool:
             for _ in range(3):
                 assert fetch(pool, server.url) == b"ok"
-    assert resumed == [False, RESUMES, RESUMES]
+    assert resumed == [False, True, True]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say how much memory is used")
-def test_sessions_are_kept_where_looking_at_them_leaks_nothing(private_ca: PrivateCa) -> None:
+def test_which_python_loses_a_session_with_each_look(private_ca: PrivateCa) -> None:
     """2,000 looks leak 12 MiB in the versions of Python that leak."""
 
     def used() -> int:
@@ -354,7 +354,7 @@ def test_sessions_are_kept_where_looking_at_them_leaks_nothing(private_ca: Priva
             before = used()
             for _ in range(2000):
                 assert sock.session is not None
-            assert (used() - before > 4 * 1024 * 1024) != RESUMES
+            assert (used() - before > 4 * 1024 * 1024) == LEAKS
 
 
 # A dial without a pool
@@ -365,6 +365,7 @@ class Greeting:
 
     what = "greeting"
     kind = "ConnectError"
+    cause: Exception | None = None
     pipe: TLSPipe | None = None
 
     def __init__(self, size: int) -> None:

@@ -259,9 +259,10 @@ def flushed(pool: Pool, id: int, now: float, unsent: int = 0) -> list[Action]:
     if held is not None:
         before = held.value
         held.value, out, events = verbs.flush(before, now, unsent)
-        write(pool, held, out)
-        report(pool, held, before, events, now)
-        pool.wake = min(pool.wake, verbs.next_timeout(held.value))
+        if held.value is not before:
+            write(pool, held, out)
+            report(pool, held, before, events, now)
+            pool.wake = min(pool.wake, held.value.wake)
     return finish(pool, now)
 
 
@@ -501,7 +502,8 @@ def refresh(pool: Pool, held: Held) -> bool:
     if verbs.in_flight(value):
         held.idle_at = INFINITY
         pool.idle.pop(held.id, None)
-    pool.wake = min(pool.wake, verbs.next_timeout(value))
+    if value.wake < pool.wake:
+        pool.wake = value.wake
     return over
 
 

@@ -100,7 +100,8 @@ class Link(asyncio.BufferedProtocol):
 
     def unsent(self) -> int:
         """Bytes that the kernel has not taken, as far as is known; with TLS a few more."""
-        return sum([len(data) for data in self.out]) + self.transport.get_write_buffer_size()
+        waiting = sum([len(data) for data in self.out]) if self.out else 0
+        return waiting + self.transport.get_write_buffer_size()
 
     def flush(self) -> None:
         """Writes as long as the kernel takes all, and the owner has more."""

@@ -208,12 +208,13 @@ class Hub:
                 self.go_on(place, now, [key.fileobj])
             else:
                 self.hush()
-        self.take_answers(now)
-        for approach in list(self.dials.values()):
-            if approach.dial.deadline <= now:
-                self.carry_out(pool.dial_failed(self.core, approach.dial.id, approach.overdue(), now), now)
-            elif approach.next_timeout() <= now:
-                self.go_on(approach, now)
+        if self.dials or self.answers:
+            self.take_answers(now)
+            for approach in list(self.dials.values()):
+                if approach.dial.deadline <= now:
+                    self.carry_out(pool.dial_failed(self.core, approach.dial.id, approach.overdue(), now), now)
+                elif approach.next_timeout() <= now:
+                    self.go_on(approach, now)
         if now >= self.core.wake:
             self.carry_out(pool.handle_timeout(self.core, now), now)
 
@@ -270,7 +271,8 @@ class Hub:
             wire.shut_down()
         if bool(channel.out or wire.sealed) != (channel.events >= EVENT_WRITE):
             self.watch(channel)
-        self.carry_out(actions, now)
+        if actions:
+            self.carry_out(actions, now)
 
     def carry_out(self, actions: list[Action], now: float) -> None:
         """What the core asks for, and what follows from that: all of it in the order in which the core asked, whoever asks

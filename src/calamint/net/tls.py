@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import Final
 
 READ_SIZE: Final = 256 * 1024
-RECORD_SIZE: Final = 16 * 1024  # the most that a record holds (RFC 8446 §5.1): room for more is made and given back in vain
+RECORD_SIZE: Final = (
+    16 * 1024
+)  # the most that a record holds (RFC 8446 §5.1): room for more is made and given back in vain
 
 Verify = bool | str | os.PathLike[str] | ssl.SSLContext
 Cert = str | os.PathLike[str] | tuple[str, str] | tuple[str, str, str]

@@ -114,7 +114,7 @@ class BlockingTransport(Generic[C]):
             out.url,
             out.fields,
             b"".join(stream) or None if whole else None,
-            end=whole,
+            end=whole and request.method != "CONNECT",  # whose tunnel is still to be written to
             timeout=out.total,
             clocks=out.clocks,
             pool=out.pool,

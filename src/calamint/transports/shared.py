@@ -187,6 +187,8 @@ class Translator:
         except UnicodeDecodeError:
             raise LocalProtocolError(f"the target {target!r} has other characters than ASCII") from None
         fields, upgrades = self.fields(request.headers.raw, url.origin.scheme == "https" or not self.http1)
+        if request.method == "CONNECT":  # whose target it is, and not the URL that led here (RFC 9112 §3.2.3)
+            fields = tuple([field for field in fields if field[0].lower() != b"host"])
         limits = extensions.get("timeout")
         if not isinstance(limits, Mapping):
             limits = {}
