@@ -24,9 +24,10 @@ from calamint.testing import (
     reset,
 )
 from tests import servers
+from tests.net.aio_run import LOOPS, cancelled_at, new_loop
 from tests.net.pool_help import at_rest, in_threads
 from tests.net.test_tls import server_context
-from tests.transports.kit import Kit
+from tests.transports.kit import LIMIT, Kit
 
 BIG = 200_000
 
@@ -425,6 +426,37 @@ def test_threads_and_event_loops(kit: Kit) -> None:
                 assert peer.report.connections == 1
                 at_rest(client.pool)
     assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_cancelled_at_every_await(name: str, loop: str, h2: bool) -> None:
+    """Wherever a task is cancelled, at once or when what it waits for is there: no slot is lost, and the next one is served."""
+    kit = Kit(name, True)
+    limits = calamint.Limits(max_connections=1)
+    script = [drip(b"0123456789", 5, 0.005)]
+
+    async def ask(client: Any, url: str) -> None:
+        response = await client.put(url, content=kit.pieces(b"a", b"b"))
+        assert response.content == b"0123456789"
+
+    async def main(peer: ScriptedPeer) -> None:
+        for late in (False, True):
+            point = 0
+            while True:
+                point += 1
+                transport = kit.transport(limits=limits, **ways(h2))
+                async with kit.library.AsyncClient(transport=transport, timeout=LIMIT) as client:
+                    suspensions = await cancelled_at(ask(client, peer.url), point, late)
+                    await ask(client, peer.url)
+                    at_rest(transport.pool)
+                if suspensions < point:
+                    break
+            assert point > 3
+
+    with ScriptedPeer(script, max_streams=1) as peer, asyncio.Runner(loop_factory=lambda: new_loop(loop)) as runner:
+        runner.run(main(peer))
+        assert peer.wait_for(lambda report: report.streams_open == 0).refused == 0
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpx2"])
