@@ -212,7 +212,7 @@ def make_certificates(directory: Path) -> PrivateCa:
 
 
 def progress(seconds: float) -> tuple[Callable[[float, str], None], Callable[[], None]]:
-    """A bar where there is a terminal, a line every half a minute elsewhere; and what ends it."""
+    """A bar where there is a terminal, a line at once and every half a minute elsewhere; and what ends it."""
     if sys.stdout.isatty():
         try:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -223,12 +223,12 @@ def progress(seconds: float) -> tuple[Callable[[float, str], None], Callable[[],
             task = bar.add_task("", total=seconds)
             bar.start()
             return lambda done, words: bar.update(task, completed=done, description=words), bar.stop
-    last = time.monotonic()
+    due = 0.0
 
     def show(done: float, words: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 30:
-            last = time.monotonic()
+        nonlocal due
+        if words and time.monotonic() >= due:
+            due = time.monotonic() + 30.0
             say(f"{done:.0f} of {seconds:.0f} s: {words}")
 
     return show, lambda: None
@@ -259,7 +259,8 @@ def report(soak: Soak, complaints: list[str]) -> None:
         say(f"nothing was judged but the end: less than {SHORTEST:.0f} s of samples")
     for words in complaints:
         say(f"NOT WELL: {words}")
-    say("soak: all is at rest, and flat" if not complaints else f"soak: FAILED, {len(complaints)} complaints")
+    verdict = f"FAILED, {len(complaints)} complaints" if complaints else "all is at rest, and flat"
+    say(f"soak: {verdict}{' (interrupted)' if soak.interrupted else ''}")
 
 
 def main() -> int:

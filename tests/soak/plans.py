@@ -107,9 +107,7 @@ def check(plan: Plan, status: int, target: str, content: bytes) -> str:
         return f"{plan.method} {plan.target} was answered with {target or 'nothing that says a target'}"
     expected = content_of(plan.target) if status == 200 and plan.method != "HEAD" else b""
     if content != expected:
-        return (
-            f"{plan.method} {plan.target}: {status} with {len(content)} bytes, not the {len(expected)} that were sent"
-        )
+        return f"{plan.method} {plan.target}: {status} with {len(content)} bytes, not the {len(expected)} that were asked for"
     return ""
 
 
