@@ -24,7 +24,7 @@ from tests.soak.plot import draw
 CALLERS: Final = {"threads": 24, "asyncio": 48}
 PATIENCE: Final = 150.0  # seconds that a client may take to come to rest
 MEASURES: Final = (
-    Measure("memory", "memory", "MiB", 2**-20, 4.0, 12.0),
+    Measure("memory", "memory", "MiB", 2**-20, 8.0, 16.0),
     Measure("descriptors", "descriptors", "", 1.0, 4.0, 2.0 * CONNECTIONS),
     Measure("threads", "threads", "", 1.0, 2.0, 12.0),
     Measure("tasks", "tasks", "", 1.0, 4.0, 32.0),
@@ -64,7 +64,12 @@ def start(stack: ExitStack, module: str, *arguments: str) -> "subprocess.Popen[s
     """A process of the soak, out of the reach of the terminal's Ctrl-C, which is for us to pass on; killed at the end."""
     command = [sys.executable, "-m", f"tests.soak.{module}", *arguments]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "MALLOC_ARENA_MAX": "2"},  # or glibc has heaps for every few threads, which fill one by one
     )
     stack.enter_context(process)
     stack.callback(process.kill)

@@ -73,7 +73,7 @@ class Planner:
         self.number += 1
         origin = dice.choices(list(ORIGINS), list(ORIGINS.values()))[0]
         host = (
-            "soak" if dice.random() < 0.9 or origin in ("flaky", "mute", "closed") else f"new{dice.getrandbits(40):x}"
+            "soak" if dice.random() < 0.96 or origin in ("flaky", "mute", "closed") else f"new{dice.getrandbits(40):x}"
         )
         size = dice.choice(SIZES)
         target = f"/soak/{self.number}/{size}"
