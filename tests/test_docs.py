@@ -16,7 +16,7 @@ from tests import servers
 from tests.net.test_tls import server_context
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = ("README.md", "docs/start.md", "docs/httpx.md", "docs/httpx2.md", "docs/requests.md")
+PAGES: Final = ("README.md", "docs/start.md", "docs/pools.md", "docs/httpx.md", "docs/httpx2.md", "docs/requests.md")
 BLOCK: Final = re.compile(r"```python\n(.*?)```", re.DOTALL)
 EXAMPLES: Final = [
     (page, number, text)

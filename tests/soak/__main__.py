@@ -24,7 +24,7 @@ from tests.soak.plot import draw
 CALLERS: Final = {"threads": 24, "asyncio": 48}
 PATIENCE: Final = 150.0  # seconds that a client may take to come to rest
 MEASURES: Final = (
-    Measure("memory", "memory", "MiB", 2**-20, 4.0, 12.0),
+    Measure("memory", "memory", "MiB", 2**-20, 8.0, 16.0),
     Measure("descriptors", "descriptors", "", 1.0, 4.0, 2.0 * CONNECTIONS),
     Measure("threads", "threads", "", 1.0, 2.0, 12.0),
     Measure("tasks", "tasks", "", 1.0, 4.0, 32.0),
@@ -64,7 +64,12 @@ def start(stack: ExitStack, module: str, *arguments: str) -> "subprocess.Popen[s
     """A process of the soak, out of the reach of the terminal's Ctrl-C, which is for us to pass on; killed at the end."""
     command = [sys.executable, "-m", f"tests.soak.{module}", *arguments]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "MALLOC_ARENA_MAX": "2"},  # or glibc has heaps for every few threads, which fill one by one
     )
     stack.enter_context(process)
     stack.callback(process.kill)
@@ -212,7 +217,7 @@ def make_certificates(directory: Path) -> PrivateCa:
 
 
 def progress(seconds: float) -> tuple[Callable[[float, str], None], Callable[[], None]]:
-    """A bar where there is a terminal, a line every half a minute elsewhere; and what ends it."""
+    """A bar where there is a terminal, a line at once and every half a minute elsewhere; and what ends it."""
     if sys.stdout.isatty():
         try:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -223,12 +228,12 @@ def progress(seconds: float) -> tuple[Callable[[float, str], None], Callable[[],
             task = bar.add_task("", total=seconds)
             bar.start()
             return lambda done, words: bar.update(task, completed=done, description=words), bar.stop
-    last = time.monotonic()
+    due = 0.0
 
     def show(done: float, words: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 30:
-            last = time.monotonic()
+        nonlocal due
+        if words and time.monotonic() >= due:
+            due = time.monotonic() + 30.0
             say(f"{done:.0f} of {seconds:.0f} s: {words}")
 
     return show, lambda: None
@@ -259,7 +264,8 @@ def report(soak: Soak, complaints: list[str]) -> None:
         say(f"nothing was judged but the end: less than {SHORTEST:.0f} s of samples")
     for words in complaints:
         say(f"NOT WELL: {words}")
-    say("soak: all is at rest, and flat" if not complaints else f"soak: FAILED, {len(complaints)} complaints")
+    verdict = f"FAILED, {len(complaints)} complaints" if complaints else "all is at rest, and flat"
+    say(f"soak: {verdict}{' (interrupted)' if soak.interrupted else ''}")
 
 
 def main() -> int:

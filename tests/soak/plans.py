@@ -73,7 +73,7 @@ class Planner:
         self.number += 1
         origin = dice.choices(list(ORIGINS), list(ORIGINS.values()))[0]
         host = (
-            "soak" if dice.random() < 0.9 or origin in ("flaky", "mute", "closed") else f"new{dice.getrandbits(40):x}"
+            "soak" if dice.random() < 0.96 or origin in ("flaky", "mute", "closed") else f"new{dice.getrandbits(40):x}"
         )
         size = dice.choice(SIZES)
         target = f"/soak/{self.number}/{size}"
@@ -107,9 +107,7 @@ def check(plan: Plan, status: int, target: str, content: bytes) -> str:
         return f"{plan.method} {plan.target} was answered with {target or 'nothing that says a target'}"
     expected = content_of(plan.target) if status == 200 and plan.method != "HEAD" else b""
     if content != expected:
-        return (
-            f"{plan.method} {plan.target}: {status} with {len(content)} bytes, not the {len(expected)} that were sent"
-        )
+        return f"{plan.method} {plan.target}: {status} with {len(content)} bytes, not the {len(expected)} that were asked for"
     return ""
 
 
