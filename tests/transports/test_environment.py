@@ -96,6 +96,7 @@ def run(kit: Kit, url: str, options: str = "", **variables: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_proxies_and_certificates(kit: Kit, relay: Relay, private_ca: servers.PrivateCa) -> None:
     trust = {"SSL_CERT_FILE": str(private_ca.ca_file)}
     with ScriptedPeer([answer(content=b"here")], tls=server_context(private_ca)) as peer:

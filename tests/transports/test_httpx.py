@@ -207,6 +207,7 @@ def test_a_response_that_is_closed_early(kit: Kit, h2: bool) -> None:
         assert peer.wait_for(lambda report: report.streams_open == 0).refused == 0
 
 
+@pytest.mark.slow
 def test_a_response_that_is_dropped(kit: Kit) -> None:
     """Where the library does not close it, there is a warning; in any case its stream is reset with the pool's next turn."""
     script = [drip(bytes(50), 5, 0.01, end=False), answer()]
