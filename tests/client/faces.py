@@ -1,7 +1,8 @@
 """Both clients behind one face, so that a test says once what has to be true of each."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
@@ -24,8 +25,16 @@ class Face(Protocol):
     def read(self, response: calamint.Response) -> bytes: ...
     def shut(self, response: calamint.Response) -> None: ...
     def pieces(self, response: calamint.Response, form: str, size: int | None = None) -> Iterator[Any]: ...
-    def upload(self, pieces: list[bytes], closed: list[bool] | None = None) -> Any: ...
+    def upload(self, pieces: Iterable[bytes], closed: list[bool] | None = None) -> Any: ...
+    def together(self, jobs: "list[Job]") -> "list[calamint.Response | Exception]": ...
     def close(self) -> None: ...
+
+
+Job = tuple[str, dict[str, Any]]  # a URL and options of a request; its method is GET, or POST with content
+
+
+def method_of(options: dict[str, Any]) -> str:
+    return "POST" if "content" in options else "GET"
 
 
 class Pool(Protocol):
@@ -52,6 +61,18 @@ class Blocking:
     def stream(self, method: str, url: str, **options: Any) -> AbstractContextManager[calamint.Response]:
         return self.client.stream(method, url, **options)
 
+    def together(self, jobs: list[Job]) -> list[calamint.Response | Exception]:
+        """What comes of these requests, each in a thread of its own."""
+
+        def one(job: Job) -> calamint.Response | Exception:
+            try:
+                return self.client.request(method_of(job[1]), job[0], **job[1])
+            except Exception as error:
+                return error
+
+        with ThreadPoolExecutor(len(jobs)) as threads:
+            return list(threads.map(one, jobs))
+
     def close(self) -> None:
         self.client.close()
 
@@ -66,7 +87,7 @@ class Blocking:
         method = getattr(response, f"iter_{form}")
         yield from method() if form == "lines" else method(size)
 
-    def upload(self, pieces: list[bytes], closed: list[bool] | None = None) -> Any:
+    def upload(self, pieces: Iterable[bytes], closed: list[bool] | None = None) -> Any:
         """A generator of them, which says when it is closed."""
         try:
             yield from pieces
@@ -126,7 +147,7 @@ class Asynchronous:
         while (piece := self.run(following())) is not nothing:
             yield piece
 
-    async def upload(self, pieces: list[bytes], closed: list[bool] | None = None) -> Any:
+    async def upload(self, pieces: Iterable[bytes], closed: list[bool] | None = None) -> Any:
         """An asynchronous generator of them, which says when it is closed."""
         try:
             for piece in pieces:
@@ -134,6 +155,15 @@ class Asynchronous:
         finally:
             if closed is not None:
                 closed.append(True)
+
+    def together(self, jobs: list[Job]) -> list[calamint.Response | Exception]:
+        """What comes of these requests, each in a task of its own."""
+
+        async def all_of_them() -> list[calamint.Response | BaseException]:
+            work = [self.client.request(method_of(options), url, **options) for url, options in jobs]
+            return await asyncio.gather(*work, return_exceptions=True)
+
+        return [each for each in self.run(all_of_them()) if isinstance(each, calamint.Response | Exception)]
 
     def close(self) -> None:
         self.run(self.client.aclose())

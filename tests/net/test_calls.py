@@ -19,7 +19,7 @@ from tests.net.test_tls import server_context
 from tests.net.thread_server import LIMIT, ThreadServer, read_head
 
 ONE = calamint.Limits(max_connections=1)
-SIZE = 3_000_000
+SIZE = 12_000_000  # more than a socket takes
 
 
 class Gate:
@@ -139,27 +139,47 @@ def test_a_follower_waits_no_longer_than_it_is_told() -> None:
 
 
 def test_one_thread_reads_a_tunnel_and_another_one_writes() -> None:
-    """More than any window holds, both ways at once: neither waits for the other."""
+    """More than any window holds, both ways at once, while a third thread leads: neither of the two waits for the other."""
+    gate = threading.Event()
 
     def echo(sock: socket.socket) -> None:
         read_head(sock)
         sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        gate.wait(LIMIT)
         while data := sock.recv(65_536):
             sock.sendall(data)
 
-    with nothing_left(), ThreadServer(echo, buffer=10_000) as server, calamint.Pool() as pool:
-        fields = {"connection": "upgrade", "upgrade": "echo"}
-        with pool.request("GET", server.url, fields, timeout=3 * LIMIT) as call:
-            assert isinstance(call.receive(), calamint.core.ResponseReceived)
-            writer = threading.Thread(target=lambda: [call.send_data(bytes(100_000)) for _ in range(SIZE // 100_000)])
-            writer.start()
-            size = 0
-            while size < SIZE:
-                event = call.receive(LIMIT)
-                size += len(event.data) if isinstance(event, calamint.core.DataReceived) else 0
-            writer.join(LIMIT)
-            assert not writer.is_alive()
-        at_rest(pool)
+    sizes: list[int] = []
+
+    def read(call: calamint.Call) -> None:
+        while sum(sizes) < SIZE:
+            event = call.receive()
+            sizes.append(len(event.data) if isinstance(event, calamint.core.DataReceived) else 0)
+
+    with nothing_left(), ThreadServer(echo, buffer=10_000) as server, ScriptedPeer([forget()]) as peer:
+        with calamint.Pool() as pool, pool.request("GET", peer.url) as other:
+            fields = {"connection": "upgrade", "upgrade": "echo"}
+            with pool.request("GET", server.url, fields, timeout=3 * LIMIT) as call:
+                assert isinstance(call.receive(), calamint.core.ResponseReceived)
+                threads = [
+                    threading.Thread(target=lambda: pytest.raises(calamint.StreamClosed, other.receive)),
+                    threading.Thread(target=read, args=(call,)),
+                    threading.Thread(
+                        target=lambda: [call.send_data(bytes(1_000_000)) for _ in range(SIZE // 1_000_000)]
+                    ),
+                ]
+                threads[0].start()
+                wait_until(lambda: pool._hub.asleep)
+                for thread in threads[1:]:
+                    thread.start()
+                wait_until(lambda: len(pool._hub.followers) == 2)
+                gate.set()
+                for thread in threads[1:]:
+                    thread.join(LIMIT)
+                assert not any([thread.is_alive() for thread in threads[1:]])
+            other.cancel()
+            threads[0].join(LIMIT)
+            at_rest(pool)
 
 
 def test_http1_alone_where_both_may_be_spoken(private_ca: servers.PrivateCa) -> None:

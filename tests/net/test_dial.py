@@ -195,6 +195,18 @@ def test_an_attempt_that_is_late_still_wins() -> None:
         won.close()
 
 
+def test_a_socket_that_was_ready_for_somebody_else_is_passed_over() -> None:
+    """Threads may see the same one ready, and the first of them takes what came of it; found by the soak."""
+    places = [tcp("127.0.0.1", closed_port()), tcp("127.0.0.1", closed_port())]
+    dialer = Dialer(Race("two.example", 80, places))
+    assert dialer.step(0.0) is None and dialer.step(0.25) is None
+    first, second = dialer.sockets
+    select.select([], [first], [], LIMIT)
+    assert dialer.step(0.3, [first]) is None
+    assert dialer.step(0.3, [first]) is None and list(dialer.sockets) == [second]
+    dialer.close()
+
+
 def test_the_families_take_turns() -> None:
     """That of the first address begins (RFC 8305 §4)."""
     places = ["6a", "6b", "6c", "4a"]

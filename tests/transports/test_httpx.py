@@ -5,6 +5,7 @@ import gc
 import ssl
 import threading
 import warnings
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -267,6 +268,25 @@ def test_a_response_before_the_content_is_sent(kit: Kit, h2: bool) -> None:
         assert (response.status_code, response.content) == (413, b"too much")
         assert asked == [0]
         at_rest(client.pool)
+
+
+def test_content_that_is_not_asked_for_is_closed(h2: bool) -> None:
+    """A generator's own end runs before the response is handed out, and not when the collector finds it. (httpx has another
+    generator around it, which it does not close.)"""
+    kit = Kit("httpx2", True)
+    ended: list[bool] = []
+
+    async def content() -> AsyncIterator[bytes]:
+        try:
+            for _ in range(400):
+                yield bytes(100_000)
+        finally:
+            ended.append(True)
+
+    pieces = content()
+    with ScriptedPeer([answer(413, early=True)]) as peer, kit.client(**ways(h2)) as client:
+        assert client.request("PUT", peer.url, content=pieces).status_code == 413
+        assert ended == [True]
 
 
 def test_what_was_not_processed_is_sent_once_more(kit: Kit) -> None:
