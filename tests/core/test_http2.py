@@ -729,6 +729,7 @@ def reading(content: bytes = b"x" * 600, window: int = 1000) -> HTTP2Connection:
     return http2.receive(conn, wire.headers_frame(1, OK) + wire.data_frame(1, content), 1.0)[0]
 
 
+@pytest.mark.fault("B10")
 @pytest.mark.rfc("9113-6.9-7", "9113-6.9.1-4")
 def test_the_stream_is_credited_for_what_was_read_at_half_its_window() -> None:
     """§6.9; DESIGN §3, law 8: both sides of the threshold."""
@@ -753,6 +754,7 @@ def test_padding_is_credited_with_what_was_read() -> None:
     assert data == wire.window_update(1, 500)
 
 
+@pytest.mark.fault("B8")
 @pytest.mark.parametrize("window", [1, 2, 3])
 def test_a_tiny_window_is_credited_too(window: int) -> None:
     conn = reading(b"x" * window, window)
@@ -1388,6 +1390,7 @@ def test_h2_a_large_download(window: int) -> None:
     assert served.server.outbound_flow_control_window == served.conn.recv_window
 
 
+@pytest.mark.fault("G13")
 def test_h2_trailers_both_ways() -> None:
     """§8.1."""
     served = Served()

@@ -295,6 +295,7 @@ def test_a_block_that_cannot_be_decoded_ends_the_connection(name: str, ref: int)
     assert terminated(conn, wire.headers_frame(ref, block), wire.COMPRESSION_ERROR, message) == []
 
 
+@pytest.mark.fault("C9")
 @pytest.mark.rfc("9113-4.3.1-2")
 def test_a_lowered_table_size_is_followed_by_an_update() -> None:
     """§4.3.1: a block after the ACK of a lower size MUST begin with a size update, or it is a COMPRESSION_ERROR."""
@@ -859,6 +860,7 @@ def test_settings_at_the_ends_of_their_range(name: int, value: int) -> None:
     assert events == [SettingsReceived(((name, value),))]
 
 
+@pytest.mark.fault("C9")
 @pytest.mark.rfc("9113-4.3.1-1", "9113-6.5.2-1", "7541-4.2-2", "7541-4.2-3", "7541-6.3-1")
 def test_our_encoder_follows_the_peers_table_size() -> None:
     """§4.3.1; RFC 7541 §4.2: a change is announced by the next block, the smallest size first; `hpack` checks it."""
@@ -1320,6 +1322,7 @@ def test_a_response_out_of_order_is_malformed(name: str) -> None:
     assert faulted(one, data, wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.fault("G2")
 @pytest.mark.parametrize("status", [b"100", b"103", b"199"])
 @pytest.mark.rfc("9113-8.1-3")
 def test_an_interim_response_does_not_end_the_stream(status: bytes) -> None:
@@ -1559,6 +1562,7 @@ def test_a_status_after_a_field() -> None:
     assert faulted(pair(), data, wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.fault("G13")
 @pytest.mark.parametrize("status", [b"200", b"100"])
 @pytest.mark.rfc("9113-8.1-5")
 def test_a_status_in_trailers(status: bytes) -> None:

@@ -312,6 +312,7 @@ def test_a_leaf_that_became_empty_is_used_again_in_the_same_call() -> None:
     assert live(conn) == [5]
 
 
+@pytest.mark.fault("C6")
 @pytest.mark.rfc("9113-5.1.1-4")
 def test_the_last_stream_id_is_used_and_none_after_it() -> None:
     """RFC 9113 §5.1.1: "Stream identifiers cannot be reused"."""
@@ -411,6 +412,7 @@ def test_fewer_in_all_than_before_the_settings() -> None:
 # Unconfirmed: reset, and the peer has shown no life since the head left
 
 
+@pytest.mark.fault("A7")
 def test_a_reset_in_silence_keeps_its_slot_and_asks_for_a_sign_of_life() -> None:
     """DESIGN §6; Go #59690: a dead peer must not be fed request after request."""
     conn, _ = start((wire.MAX_CONCURRENT_STREAMS, 2))
@@ -550,6 +552,7 @@ def crowd(count: int = 503, now: float = 0.0) -> tuple[HTTP2Connection, wire.Pee
     return http2.receive(conn, wire.settings_ack(), now)[0], peer
 
 
+@pytest.mark.fault("I7")
 def test_resets_above_the_burst_wait_and_keep_their_slots() -> None:
     """DESIGN §6: a burst of 500."""
     conn, peer = crowd()
@@ -732,6 +735,7 @@ def test_the_last_id_may_fall() -> None:
     assert live(conn) == [1]
 
 
+@pytest.mark.fault("E4")
 def test_the_last_id_may_not_rise() -> None:
     """RFC 9113 §6.8: "Endpoints MUST NOT increase the value they send in the last stream identifier"."""
     conn, out, events = http2.receive(get(start()[0]), wire.goaway(1) + wire.goaway(3), 1.0)

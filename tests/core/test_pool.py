@@ -19,6 +19,7 @@ from calamint.core.snapshot import Snapshot
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, Fields
 from tests.core import http2_peer as wire
+from tests.core.test_http2_state import LAST, altered
 
 A: Final = Key(Origin("https", "a.test", 443))
 B: Final = Key(Origin("https", "b.test", 443))
@@ -675,6 +676,7 @@ def unsent(world: World, id: int) -> int:
     return len(value.control.unsent)
 
 
+@pytest.mark.fault("I7")
 def test_a_connection_burdened_with_resets_is_drained() -> None:
     """More than half of its slots are taken by streams whose RST_STREAM waits for the pacer: another one is opened."""
     settings = Settings(max_streams=520, first_streams=520, keepalive=None)
@@ -693,6 +695,27 @@ def test_a_connection_burdened_with_resets_is_drained() -> None:
     assert (unsent(world, id), world.pool.held[id].retired) == (261, True)
     world.submit()
     assert len(world.dials) == 1
+
+
+def test_A14_C6_the_last_stream_ids_cost_no_slot() -> None:
+    """What follows goes to another connection, and this one ends with its last stream."""
+    world = World()
+    first = world.submit()
+    id = world.connect()
+    world.answer(id)
+    value = world.pool.held[id].value
+    assert isinstance(value, HTTP2Connection)
+    world.pool.held[id].value = altered(value, next_ref=LAST - 2)
+    tickets = [world.submit() for _ in range(3)]
+    assert (world.running(), len(world.dials)) == ({id: 2}, 1)
+    other = world.connect()
+    assert world.running() == {id: 2, other: 1}
+    world.answer(other)
+    world.answer(id, LAST - 2)
+    assert id not in world.shut
+    world.answer(id, LAST)
+    assert all([world.ended(ticket) for ticket in (first, *tickets)])
+    assert (world.shut, world.running()) == ([id], {other: 0})
 
 
 # The end

@@ -10,9 +10,9 @@ import calamint
 from calamint.core.errors import ProxyError
 from calamint.net.proxy import Proxy
 from calamint.testing import ScriptedPeer, answer
-from tests.net.proxied import BASIC, ESTABLISHED, PASSWORD, USER, LoopProxy, refuses, socks
+from tests.net.proxied import BASIC, ESTABLISHED, PASSWORD, USER, Handler, LoopProxy, refuses, socks
 from tests.net.test_proxied import greets
-from tests.net.test_proxied_faults import SILENT, TLS_WITH_PROXY
+from tests.net.test_proxied_faults import SILENT, TLS_WITH_PROXY, limit_of
 from tests.net.test_tls import server_context
 from tests.net.thread_server import ThreadServer
 from tests.servers import PrivateCa
@@ -101,14 +101,15 @@ def test_refusals() -> None:
 
 
 @pytest.mark.parametrize("row", SILENT, ids=range(len(SILENT)))
-def test_each_stage_is_under_one_limit(private_ca: PrivateCa, row: tuple[str, bool, object, str]) -> None:
+def test_each_stage_is_under_one_limit(private_ca: PrivateCa, row: tuple[str, bool, Handler, str]) -> None:
     scheme, secure, handle, words = row
-    with LoopProxy(handle, server_context(private_ca) if secure else None) as loop:  # type: ignore[arg-type]  # a handler
+    with LoopProxy(handle, server_context(private_ca) if secure else None) as loop:
+        limit = limit_of(row)
         began = time.monotonic()
         with pytest.raises(calamint.ConnectTimeout) as caught:
             proxy = loop.proxy(scheme, trust=private_ca.ca_file)
-            calamint.connect("https://localhost:4433", proxy=proxy, timeout=0.15)
-        assert 0.15 <= time.monotonic() - began < 1.15
+            calamint.connect("https://localhost:4433", proxy=proxy, timeout=limit)
+        assert limit <= time.monotonic() - began < limit + 1
         assert str(caught.value) == f"{words.replace('PORT', str(loop.port))} within the connect limit"
 
 

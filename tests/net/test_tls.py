@@ -23,7 +23,7 @@ from calamint import core
 from calamint.core import frames
 from calamint.core.url import Origin
 from calamint.net import tls
-from calamint.net.route import LEAKS, Route
+from calamint.net.route import LEAKS, MOST, Route
 from calamint.testing import ScriptedPeer, answer
 from tests.net.thread_server import LIMIT, ThreadServer, no_answer, read_head
 from tests.servers import PrivateCa
@@ -632,3 +632,8 @@ def test_a_session_is_asked_for_rarely(private_ca: PrivateCa) -> None:
                     route.keep_session(origin, protocols, pipe)
     ((_, asked),) = route._asked.values()
     assert asked == 1 and len(route._sessions) == 1
+    others = [Origin("https", f"{number}.test", 443) for number in range(MOST)]  # with the first one, one too many
+    for other in others:
+        route.keep_session(other, protocols, pipe)
+    assert (others[-2], protocols) in route._sessions
+    assert (others[-1], protocols) not in route._sessions

@@ -23,6 +23,7 @@ LEAKS: Final = sys.version_info < (3, 12, 8) or sys.version_info[:3] == (3, 13, 
 
 REFRESH: Final = 600.0  # seconds for which one is used then before it is asked for again
 ASKED: Final = 3  # how often meanwhile, where there was no ticket yet
+MOST: Final = 512  # how often in all: however many origins there are, no more than some 3 MiB are lost
 KNOWN: Final = 1024  # origins whose keys are remembered
 
 numbers: Final = itertools.count(1)
@@ -59,6 +60,7 @@ class Route:
         self.forward = forward
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
+        self._asks = 0  # for sessions, since the beginning, where that leaks
         self._asked: dict[
             tuple[Origin, tuple[str, ...]], tuple[float, int]
         ] = {}  # since when, and how often, for a session
@@ -129,8 +131,9 @@ class Route:
         """Whether it is time to ask for a session again, where that costs memory for ever."""
         now = time.monotonic()
         since, asked = self._asked.get(key, (NEVER, 0))
-        if now - since < REFRESH and (asked >= ASKED or key in self._sessions):
+        if self._asks >= MOST or now - since < REFRESH and (asked >= ASKED or key in self._sessions):
             return False
+        self._asks += 1
         self._asked.pop(key, None)
         self._asked[key] = (now, 1) if now - since >= REFRESH else (since, asked + 1)
         if len(self._asked) > SESSIONS:
