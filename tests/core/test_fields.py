@@ -36,6 +36,7 @@ def refused(section: Fields) -> str:
     return head.fault
 
 
+@pytest.mark.fault("G14")
 @pytest.mark.rfc("9110-9.1-1", "9110-5.6.2-1", "9112-3.1-1")
 def test_method_is_a_token() -> None:
     """RFC 9110 §9.1: "method = token"."""
@@ -53,6 +54,7 @@ def test_method_is_a_token() -> None:
         check_method("GET\n")
 
 
+@pytest.mark.fault("G14")
 @pytest.mark.rfc("9112-3.2-1")
 def test_target_is_printable_ascii_without_space_or_fragment() -> None:
     """RFC 9112 §3.2: "No whitespace is allowed in the request-target"."""
@@ -98,6 +100,7 @@ def test_target_is_an_http_url_where_that_is_asked_for() -> None:
             check_target("GET", target, True)
 
 
+@pytest.mark.fault("G14")
 @pytest.mark.rfc("9110-5.1-1", "9110-5.6.2-1", "9113-8.2.1-6")
 def test_field_name_is_a_token() -> None:
     """RFC 9110 §5.1: "field-name = token"."""
@@ -113,6 +116,7 @@ def test_field_name_is_a_token() -> None:
         check_fields(((b"", b"x"),))
 
 
+@pytest.mark.fault("G14")
 @pytest.mark.rfc("9112-2.2-2", "9112-5.2-1")
 def test_field_value_has_no_cr_lf_or_nul() -> None:
     """RFC 9110 §5.5: "Field values containing CR, LF, or NUL characters are invalid and dangerous"."""

@@ -259,6 +259,11 @@ SILENT = [
 ]
 
 
+def limit_of(row: tuple[str, bool, Handler, str]) -> float:
+    """Seconds: enough for what has to be done before the silence, on a busy machine."""
+    return SHORT if row[2] is is_silent and not row[1] else 0.5
+
+
 @pytest.mark.parametrize("row", SILENT, ids=range(len(SILENT)))
 def test_H7_each_stage_is_under_the_connect_limit(
     make: Make, private_ca: PrivateCa, row: tuple[str, bool, Handler, str]
@@ -266,10 +271,11 @@ def test_H7_each_stage_is_under_the_connect_limit(
     """The error names what was waited for, and the slot is free again."""
     scheme, secure, handle, words = row
     with LoopProxy(handle, server_context(private_ca) if secure else None) as loop, make(limits=ONE) as driver:
-        for _ in range(2):
+        limit = limit_of(row)
+        for _ in range(2 if limit == SHORT else 1):
             began = time.monotonic()
-            error = driver.refuse(ORIGIN, loop.proxy(scheme, trust=private_ca.ca_file), connect=SHORT)
-            assert SHORT <= time.monotonic() - began < SHORT + 1
+            error = driver.refuse(ORIGIN, loop.proxy(scheme, trust=private_ca.ca_file), connect=limit)
+            assert limit <= time.monotonic() - began < limit + 1
             assert type(error) is calamint.ConnectTimeout and error.unprocessed
             assert str(error) == f"GET /: {words.replace('PORT', str(loop.port))} within the connect limit"
         assert driver.stats().connections == 0

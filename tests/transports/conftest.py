@@ -4,12 +4,16 @@ import pytest
 
 from tests.transports.kit import Kit
 
-KITS = [("httpx", False), ("httpx", True), ("httpx2", False), ("httpx2", True)]
+KITS = [
+    pytest.param((name, way), id=f"{name}-{'async' if way else 'sync'}", marks=marks)
+    for name, marks in (("httpx2", ()), ("httpx", pytest.mark.slow))
+    for way in (False, True)
+]
 
 
-@pytest.fixture(params=KITS, ids=[f"{name}-{'async' if way else 'sync'}" for name, way in KITS])
+@pytest.fixture(params=KITS)
 def kit(request: pytest.FixtureRequest) -> Kit:
-    """Each library's each client."""
+    """Each library's each client. The libraries differ in their names alone, so that one is enough for who is in haste."""
     name, way = request.param
     return Kit(name, way)
 

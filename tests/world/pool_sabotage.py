@@ -43,15 +43,15 @@ POOL_MUTATIONS = (
     Mutation(
         "the timer forgets the connections",
         "pool.py",
-        "    pool.wake = min(pool.wake, verbs.next_timeout(value))\n",
+        "    if value.wake < pool.wake:\n        pool.wake = value.wake\n",
         "",
     ),
     Mutation(
         "what is flushed does not arm the timer",
         "pool.py",
-        "        report(pool, held, before, events, now)\n"
-        "        pool.wake = min(pool.wake, verbs.next_timeout(held.value))\n",
-        "        report(pool, held, before, events, now)\n",
+        "            report(pool, held, before, events, now)\n"
+        "            pool.wake = min(pool.wake, held.value.wake)\n",
+        "            report(pool, held, before, events, now)\n",
         20_000,
     ),
     Mutation(

@@ -289,8 +289,8 @@ def delete(
     auth: Auth | None = None,
     proxy: str | Proxy | None = None,
     follow_redirects: bool = False,
-    verify: Verify = True,
     timeout: float | Timeout | None = DEFAULT,
+    verify: Verify = True,
     trust_env: bool = True,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:

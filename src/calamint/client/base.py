@@ -235,10 +235,7 @@ class BaseClient:
         Credentials go to no other origin than the one that they were meant for, and do not come back later in the chain.
         """
         url = follow(request.url, response.headers.get_list("location"))
-        method = request.method
-        status = response.status_code
-        if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
-            method = "GET"
+        method = method_after(response.status_code, request.method)
         same_method, same_origin = method == request.method, url.parsed.origin == request.url.parsed.origin
         fields = [(name, value) for name, value in request.headers.raw if keeps(name.lower(), same_origin, same_method)]
         extensions = {name: value for name, value in request.extensions.items() if name != "target"}
@@ -377,6 +374,11 @@ def basic(auth: Auth) -> str:
     if b":" in user:
         raise ValueError("a colon in the user's name: Basic credentials have no place for it (RFC 7617 §2)")
     return "Basic " + b64encode(user + b":" + password).decode("ascii")
+
+
+def method_after(status: int, method: str) -> str:
+    """The method of the request that a redirect asks for (RFC 9110 §15.4): some turn a POST, or anything, into a GET."""
+    return "GET" if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST") else method
 
 
 def keeps(name: bytes, same_origin: bool, same_method: bool) -> bool:

@@ -49,7 +49,7 @@ class Request:
         self.headers = Headers(headers)
         self.extensions: dict[str, object] = {} if extensions is None else dict(extensions)
         if content is None and data is None and json is None:
-            self.body = NOTHING
+            self.body = EMPTY if self.method in WITH_CONTENT else NOTHING
         else:
             self.body = encode_content(content, data, json, [name.lower() for name, _ in self.headers.raw])
             if self.body.fields:
@@ -91,6 +91,10 @@ class Request:
 
 
 NOTHING: Final = Content((), None, None)
+EMPTY: Final = Content((), b"", None)
+WITH_CONTENT: Final = frozenset(
+    ("POST", "PUT", "PATCH")
+)  # methods that say so, too, where there is none (RFC 9110 §8.6)
 
 
 class SyncStream(Protocol):
@@ -304,7 +308,7 @@ class Response:
         for part in self.headers.get("content-type", "").split(";")[1:]:
             name, _, value = part.strip().partition("=")
             if name.strip().lower() == "charset":
-                return value.strip().strip("\"'") or None
+                return value.strip().strip("\"'").lower() or None
         return None
 
     @property
@@ -546,7 +550,7 @@ def only_plain(extensions: Mapping[str, object]) -> dict[str, object]:
 def is_known(encoding: str) -> bool:
     """Whether Python can decode text with it."""
     try:
-        b"".decode(encoding)
+        b"a".decode(encoding, "replace")  # not b"": for that no codec is asked
     except (LookupError, ValueError):
         return False
     return True

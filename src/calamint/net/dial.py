@@ -171,6 +171,8 @@ class Dialer:
         """Goes on; the socket that has won, the others closed, or None while none has. Raises ConnectError when all have lost."""
         try:
             for sock in ready:
+                if sock not in self.sockets:  # another thread has been here since it was seen to be ready
+                    continue
                 address = self.sockets.pop(sock)
                 if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     sock.close()

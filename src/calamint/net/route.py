@@ -2,12 +2,15 @@
 
 import itertools
 import ssl
+import sys
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from calamint.core.errors import ConnectError, Failure
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import URL, Origin
+from calamint.core.value import NEVER
 from calamint.net.dial import Race, Resolver, look_up
 from calamint.net.handshake import Layers, Refused, stages
 from calamint.net.proxy import Proxy, absolute_form
@@ -15,6 +18,12 @@ from calamint.net.socks import make_request
 from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 SESSIONS: Final = 256  # TLS sessions that a route keeps
+LEAKS: Final = sys.version_info < (3, 12, 8) or sys.version_info[:3] == (3, 13, 0)
+"""Whether CPython loses a copy of a TLS session, some six KiB that nothing can free, each time that it is asked for one."""
+
+REFRESH: Final = 600.0  # seconds for which one is used then before it is asked for again
+ASKED: Final = 3  # how often meanwhile, where there was no ticket yet
+MOST: Final = 512  # how often in all: however many origins there are, no more than some 3 MiB are lost
 KNOWN: Final = 1024  # origins whose keys are remembered
 
 numbers: Final = itertools.count(1)
@@ -51,6 +60,10 @@ class Route:
         self.forward = forward
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
+        self._asks = 0  # for sessions, since the beginning, where that leaks
+        self._asked: dict[
+            tuple[Origin, tuple[str, ...]], tuple[float, int]
+        ] = {}  # since when, and how often, for a session
 
     def start_tls(self, origin: Origin, protocols: Sequence[str]) -> TLSPipe:
         """TLS with an origin, its handshake still to be made; it asks for these protocols and resumes the last session.
@@ -104,13 +117,28 @@ class Route:
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:
         """Remembers the session of a connection that has received something: the server's tickets come after the
         handshake (RFC 8446 §4.6.1). The oldest gives way."""
-        session = None if self.forward else tls.object.session
+        key = (origin, tuple(protocols))
+        if self.forward or (LEAKS and not self._may_ask(key)):
+            return
+        session = tls.object.session
         if session is not None and session.has_ticket:
-            key = (origin, tuple(protocols))
             self._sessions.pop(key, None)
             self._sessions[key] = session
             if len(self._sessions) > SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
+
+    def _may_ask(self, key: tuple[Origin, tuple[str, ...]]) -> bool:
+        """Whether it is time to ask for a session again, where that costs memory for ever."""
+        now = time.monotonic()
+        since, asked = self._asked.get(key, (NEVER, 0))
+        if self._asks >= MOST or now - since < REFRESH and (asked >= ASKED or key in self._sessions):
+            return False
+        self._asks += 1
+        self._asked.pop(key, None)
+        self._asked[key] = (now, 1) if now - since >= REFRESH else (since, asked + 1)
+        if len(self._asked) > SESSIONS:
+            del self._asked[next(iter(self._asked))]
+        return True
 
 
 class Routes:

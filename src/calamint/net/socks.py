@@ -42,6 +42,7 @@ class Socks:
     """Asks a SOCKS proxy for a connection to a host: see `calamint.net.handshake.Stage`."""
 
     kind = "ProxyError"
+    cause: Exception | None = None
     pipe: TLSPipe | None = None
 
     def __init__(self, host: str, port: int, auth: tuple[str, str] | None) -> None:

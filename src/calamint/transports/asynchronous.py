@@ -85,7 +85,7 @@ class AsynchronousTransport(Generic[C]):
         """Sends a request; its response, whose content is still to come. Raises the library's errors."""
         callback = request.extensions.get("trace")
         call: Call | None = None
-        trace = None if callback is None else Trace(callback, request)
+        trace = None if callback is None else Trace(callback, request, self.network)
         try:
             out = self._translator.translate(request)
             call = self._begin(request, out)
@@ -121,7 +121,7 @@ class AsynchronousTransport(Generic[C]):
             out.url,
             out.fields,
             b"".join(stream) or None if whole else None,
-            end=whole,
+            end=whole and request.method != "CONNECT",  # whose tunnel is still to be written to
             timeout=out.total,
             clocks=out.clocks,
             pool=out.pool,

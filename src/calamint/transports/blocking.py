@@ -86,7 +86,7 @@ class BlockingTransport(Generic[C]):
         """Sends a request; its response, whose content is still to come. Raises the library's errors."""
         callback = request.extensions.get("trace")
         with errors(self.library, request):
-            trace = None if callback is None else Trace(callback, request)
+            trace = None if callback is None else Trace(callback, request, self.network)
             out = self._translator.translate(request)
             call = self._begin(request, out)
             try:
@@ -114,7 +114,7 @@ class BlockingTransport(Generic[C]):
             out.url,
             out.fields,
             b"".join(stream) or None if whole else None,
-            end=whole,
+            end=whole and request.method != "CONNECT",  # whose tunnel is still to be written to
             timeout=out.total,
             clocks=out.clocks,
             pool=out.pool,

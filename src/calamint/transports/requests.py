@@ -233,7 +233,7 @@ class Adapter(BaseAdapter):
         response.url = str(request.url)
         response.request = request
         response.connection = self  # type: ignore[assignment]  # an adapter, if not theirs
-        extract_cookies_to_jar(response.cookies, request, raw)
+        extract_cookies_to_jar(response.cookies, request, raw)  # type: ignore[no-untyped-call]  # they have no types for it
         return response
 
 

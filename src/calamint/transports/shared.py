@@ -9,6 +9,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from types import ModuleType
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
@@ -187,6 +188,8 @@ class Translator:
         except UnicodeDecodeError:
             raise LocalProtocolError(f"the target {target!r} has other characters than ASCII") from None
         fields, upgrades = self.fields(request.headers.raw, url.origin.scheme == "https" or not self.http1)
+        if request.method == "CONNECT":  # whose target it is, and not the URL that led here (RFC 9112 §3.2.3)
+            fields = tuple([field for field in fields if field[0].lower() != b"host"])
         limits = extensions.get("timeout")
         if not isinstance(limits, Mapping):
             limits = {}
@@ -270,6 +273,14 @@ def to_library(error: CalamintError, library: ModuleType, request: RequestLike) 
     return made
 
 
+def to_core_request(request: RequestLike, core: ModuleType) -> object:
+    """The same as a request of httpcore's: bytes, and fields in pairs. Its content is not shown."""
+    url = request.url
+    where = core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    made: object = core.Request(request.method, where, headers=request.headers.raw, extensions=dict(request.extensions))
+    return made
+
+
 def is_tunnel(request: RequestLike, status: int) -> bool:
     """Whether what follows the head is no content (RFC 9110 §9.3.6, §7.8)."""
     return status == 101 or (request.method == "CONNECT" and 200 <= status < 300)
@@ -291,11 +302,12 @@ def make_extensions(beginning: Beginning, protocol: str, trailers: list[tuple[by
 class Trace:
     """The extension `trace`: a callable that is told of each step with httpcore's name for it, and what it is about."""
 
-    def __init__(self, callback: object, request: RequestLike) -> None:
+    def __init__(self, callback: object, request: RequestLike, network: str) -> None:
+        """`network`: the library's httpcore, whose requests are what such callables know."""
         if not callable(callback):
             raise TypeError(f"extensions['trace'] is {type(callback).__name__}, which cannot be called")
         self.callback = callback
-        self.request = request
+        self.request = to_core_request(request, import_module(network))
         self.prefix = ""
 
     def spoken(self, protocol: str) -> None:
