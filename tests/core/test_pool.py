@@ -525,6 +525,16 @@ def test_what_is_flushed_makes_room() -> None:
     assert ticket in world.pool.jobs
 
 
+def test_where_nothing_waited_a_flush_changes_nothing() -> None:
+    world = World()
+    world.submit()
+    id = world.connect()
+    value, wake = world.pool.held[id].value, world.pool.wake
+    assert desk.flushed(world.pool, id, 1.0) == []
+    assert world.pool.held[id].value is value
+    assert world.pool.wake == wake
+
+
 # Tried again (law 9)
 
 
