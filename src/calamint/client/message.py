@@ -416,9 +416,7 @@ class Response:
             for piece in stream:
                 self.num_bytes_downloaded += len(piece)
                 yield piece
-        except (
-            GeneratorExit
-        ):  # perhaps of the garbage collector, which may come while this thread holds the pool's lock
+        except GeneratorExit:  # left in the middle: whoever has the response closes it
             raise
         except BaseException:
             self.close()
