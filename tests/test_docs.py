@@ -1,5 +1,6 @@
-"""Every Python example of the README and of the pages for users runs as it stands, against a server on loopback."""
+"""Every Python example of the README and of these pages runs as it stands, against a server on loopback."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -11,12 +12,22 @@ from typing import Final
 
 import pytest
 
+import calamint
+from calamint.core.pool_state import Stats
 from calamint.testing import Action, Request, ScriptedPeer, answer, delay
 from tests import servers
 from tests.net.test_tls import server_context
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = ("README.md", "docs/start.md", "docs/clients.md")
+PAGES: Final = (
+    "README.md",
+    "docs/start.md",
+    "docs/clients.md",
+    "docs/pools.md",
+    "docs/httpx.md",
+    "docs/httpx2.md",
+    "docs/requests.md",
+)
 BLOCK: Final = re.compile(r"```python\n(.*?)```", re.DOTALL)
 EXAMPLES: Final = [
     (page, number, text)
@@ -63,7 +74,7 @@ def test_example(page: str, number: int, text: str, place: tuple[str, str, Path]
     ):
         text = text.replace(name, url)
     (tmp_path / "ca.pem").write_bytes(ca.read_bytes())
-    environment = {**os.environ, "SSL_CERT_FILE": str(ca), "NO_PROXY": "*"}
+    environment = {**os.environ, "SSL_CERT_FILE": str(ca), "REQUESTS_CA_BUNDLE": str(ca), "NO_PROXY": "*"}
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", text],
@@ -76,3 +87,11 @@ def test_example(page: str, number: int, text: str, place: tuple[str, str, Path]
     assert done.returncode == 0, done.stderr
     assert done.stdout or "stderr" in text
     assert time.monotonic() - began < LIMIT
+
+
+def test_the_page_on_pools_is_complete() -> None:
+    """Every limit, every number and every kind of report."""
+    text = (ROOT / "docs" / "pools.md").read_text(encoding="utf-8")
+    kinds = inspect.signature(calamint.Tracer).parameters
+    names = [*calamint.Limits.__match_args__, *Stats.__match_args__, *kinds]
+    assert [name for name in names if f"`{name}`" not in text] == []

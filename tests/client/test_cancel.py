@@ -14,7 +14,7 @@ import calamint
 from calamint import Limits, Settings
 from calamint.testing import Action, Request, ScriptedPeer, answer, drip
 from tests.client.faces import LIMIT
-from tests.net.aio_run import bounded, cancelled_at, wait_for
+from tests.net.aio_run import LOOPS, bounded, cancelled_at, new_loop, wait_for
 
 PIECE: Final = bytes(30_000)
 CONTENT: Final = bytes(range(256)) * 100
@@ -109,7 +109,9 @@ async def check_after(client: calamint.AsyncClient, peer: ScriptedPeer) -> None:
     assert not report.protocol_errors and not report.refused
 
 
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("name", list(SCENARIOS))
-def test_F1_A2_cancelled_at_every_point(name: str, way: str, late: bool) -> None:
-    assert asyncio.run(bounded(cancel_everywhere(name, way, late)), debug=True) >= 1
+def test_F1_A2_cancelled_at_every_point(name: str, way: str, late: bool, loop: str) -> None:
+    with asyncio.Runner(debug=True, loop_factory=lambda: new_loop(loop)) as runner:
+        assert runner.run(bounded(cancel_everywhere(name, way, late))) >= 1

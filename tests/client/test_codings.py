@@ -345,7 +345,7 @@ def test_garbage_without_end_costs_nothing_but_its_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "member"), [("gzip", gzip.compress(b"")), ("zstd", zstd(b"")), ("zstd", skippable(b""))]
+    ("field", "member"), [("gzip", gzip.compress(b"", mtime=0)), ("zstd", zstd(b"")), ("zstd", skippable(b""))]
 )
 def test_members_without_content_cost_their_bytes_and_no_more(field: str, member: bytes) -> None:
     start = time.process_time()
@@ -392,6 +392,7 @@ def bomb(field: str) -> tuple[bytes, int]:
     return (zstd(hundred), 100) if field == "zstd" else (quick_brotli(hundred), 1)
 
 
+@pytest.mark.fault("G12")
 @pytest.mark.parametrize("field", ["gzip", "br", "zstd"])
 def test_a_bomb_stays_within_memory_and_ends_when_the_caller_stops(field: str) -> None:
     part, times = bomb(field)

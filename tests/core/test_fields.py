@@ -36,6 +36,7 @@ def refused(section: Fields) -> str:
     return head.fault
 
 
+@pytest.mark.fault("G14")
 @pytest.mark.rfc("9110-9.1-1", "9110-5.6.2-1", "9112-3.1-1")
 def test_method_is_a_token() -> None:
     """RFC 9110 §9.1: "method = token"."""
@@ -53,6 +54,7 @@ def test_method_is_a_token() -> None:
         check_method("GET\n")
 
 
+@pytest.mark.fault("G14")
 @pytest.mark.rfc("9112-3.2-1")
 def test_target_is_printable_ascii_without_space_or_fragment() -> None:
     """RFC 9112 §3.2: "No whitespace is allowed in the request-target"."""
@@ -98,6 +100,7 @@ def test_target_is_an_http_url_where_that_is_asked_for() -> None:
             check_target("GET", target, True)
 
 
+@pytest.mark.fault("G14")
 @pytest.mark.rfc("9110-5.1-1", "9110-5.6.2-1", "9113-8.2.1-6")
 def test_field_name_is_a_token() -> None:
     """RFC 9110 §5.1: "field-name = token"."""
@@ -113,6 +116,7 @@ def test_field_name_is_a_token() -> None:
         check_fields(((b"", b"x"),))
 
 
+@pytest.mark.fault("G14")
 @pytest.mark.rfc("9112-2.2-2", "9112-5.2-1")
 def test_field_value_has_no_cr_lf_or_nul() -> None:
     """RFC 9110 §5.5: "Field values containing CR, LF, or NUL characters are invalid and dangerous"."""
@@ -377,3 +381,18 @@ def test_a_response_does_not_switch_protocols() -> None:
     """RFC 9113 §8.6: HTTP/2 "removes support for the 101 (Switching Protocols) informational status code"."""
     assert "101" in refused(((b":status", b"101"),))
     assert read_head(((b":status", b"103"),)) == Head(103, (), -1)
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ((), -1),
+        ((b"timeout=5",), 5),
+        ((b"max=100, Timeout=7",), 7),
+        ((b"timeout=x", b"timeout=-1", b"timeout=123456789", b"timeout"), -1),
+        ((b"timeout=5", b"timeout=9"), 9),
+    ],
+)
+def test_how_long_an_idle_connection_is_kept(values: tuple[bytes, ...], seconds: int) -> None:
+    given_fields = ((b"x", b"timeout=1"), *[(b"keep-alive", value) for value in values])
+    assert fields.find_keepalive(given_fields) == seconds

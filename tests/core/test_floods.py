@@ -26,6 +26,7 @@ def name_of(item: object) -> str:
     return item.name if isinstance(item, Flood) else ""
 
 
+@pytest.mark.fault("I1", "I3", "I4", "I6")
 @pytest.mark.parametrize(("flood", "allowed"), ENDING, ids=name_of)
 def test_so_many_and_not_one_more(flood: Flood, allowed: int) -> None:
     """One unit at a time."""
@@ -67,6 +68,7 @@ def test_what_makes_progress_goes_on_and_nothing_grows(flood: Flood) -> None:
     assert len(pickle.dumps(conn)) <= before + 100
 
 
+@pytest.mark.fault("I3")
 @pytest.mark.parametrize("flood", [flood for flood in FLOODS if flood.protocol == "h2"], ids=name_of)
 def test_what_is_written_for_it_is_bounded(flood: Flood) -> None:
     """An answer is no longer than its question, but for one reset, one GOAWAY and window credit."""
@@ -76,6 +78,7 @@ def test_what_is_written_for_it_is_bounded(flood: Flood) -> None:
     assert len(out) <= len(data) + 200
 
 
+@pytest.mark.fault("I5")
 def test_the_table_is_decoded_and_nothing_of_a_bomb_is_kept() -> None:
     """The block says 48 MB of fields: they are dropped while it is decoded, and the stream is reset."""
     flood = next(flood for flood in FLOODS if flood.name == "HPACK bomb")

@@ -302,6 +302,7 @@ def test_a_block_cut_short(section: list[Field], coded: bool) -> None:
 # Limits while decoding
 
 
+@pytest.mark.fault("I5")
 def test_section_limit_both_sides() -> None:
     """RFC 9113 §6.5.2: name, value, and 32 for each field."""
     data = b"\x82" + literal(0x00, b"x-a", b"12345") + literal(0x40, b"x-b", b"")
@@ -314,6 +315,7 @@ def test_section_limit_both_sides() -> None:
     assert above.inserted == exact.inserted == ((b"x-b", b""),)
 
 
+@pytest.mark.fault("I5")
 def test_fields_limit_both_sides() -> None:
     data = b"\x82\x86\x84" + literal(0x40, b"x-b", b"")
     exact = decode(DecoderTable(), data, PLENTY, 4)
@@ -345,6 +347,7 @@ def test_once_over_a_limit_always_over_it() -> None:
 # Table size updates: §4.2, §6.3
 
 
+@pytest.mark.fault("C9")
 @pytest.mark.rfc("7541-6.3-2")
 def test_an_update_up_to_our_limit() -> None:
     table = DecoderTable((), 0, 100, 200)
@@ -711,6 +714,7 @@ def test_the_empty_string_huffman_coded() -> None:
 # Work
 
 
+@pytest.mark.fault("G10")
 def test_work_is_linear_in_the_block() -> None:
     """Insertions of two octets, then references of one: 16 KiB take milliseconds, or seconds if each looks at all others."""
     data = b"\x41\x00" * 4096 + b"\xbe" * 8192

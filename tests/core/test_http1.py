@@ -476,6 +476,7 @@ def test_chunks_and_trailers() -> None:
     assert answered(coded + chunks + b"\r\n")[1:] == [data, ResponseEnded(1)]
 
 
+@pytest.mark.fault("G2")
 @pytest.mark.rfc("9110-15.2-1", "9110-15.2-2")
 def test_interim_responses() -> None:
     client = Client()
@@ -534,6 +535,7 @@ def test_what_came_before_the_fault_is_kept() -> None:
     assert len(events) == 4
 
 
+@pytest.mark.fault("G9")
 def test_chunk_line_limit() -> None:
     """256 bytes without the CRLF; one byte more is seen before the line ends."""
     assert isinstance(answered(CHUNKED + b"5;" + b"a" * 254 + b"\r\n")[-1], ResponseReceived)
@@ -542,6 +544,7 @@ def test_chunk_line_limit() -> None:
         assert broken(events) == "a chunk-size line above our limit: allowed are 256 bytes (RFC 9112 §7.1)"
 
 
+@pytest.mark.fault("G9")
 @pytest.mark.parametrize("start", [OK, CHUNKED + b"0\r\n"])
 def test_section_limits(start: bytes) -> None:
     """The same verdict whether the end of the section has come or not, and of a byte at a time (law 2)."""
@@ -572,12 +575,14 @@ def test_a_section_above_the_limit_is_seen_before_it_ends() -> None:
         assert "allowed are 2000 bytes" in broken(client.receive(b"x"))
 
 
+@pytest.mark.fault("G9")
 def test_status_line_limit() -> None:
     for end in (b"", b"\r\n\r\n"):
         assert "allowed are 8192 bytes" in broken(answered(OK[:13] + b"x" * 9000 + end, pieces=100))
     assert answered(OK[:13] + b"x" * 8179 + b"\r\n\r\n", "HEAD", pieces=100)[-1] == ResponseEnded(1)
 
 
+@pytest.mark.fault("G10")
 def test_work_is_linear_in_the_bytes_received() -> None:
     """A head and trailers of 20 KiB, and 20 KiB of small chunks, each a byte at a time: none is searched from its start."""
     field = b"x: " + b"y" * 1000 + b"\r\n"
@@ -640,6 +645,7 @@ def test_a_response_that_ends_with_the_connection() -> None:
         assert message == "the connection broke within content that only an orderly end completes (RFC 9112 §8)"
 
 
+@pytest.mark.fault("G5")
 @pytest.mark.parametrize(
     ("data", "where"),
     [
@@ -718,6 +724,7 @@ def test_cancel_and_close() -> None:
     assert Client().close() == [ConnectionClosed(Failure("StreamClosed", -1, "the connection was closed by this side"))]
 
 
+@pytest.mark.fault("B10")
 def test_backpressure() -> None:
     """Law 8: the driver stops to read when a window of content waits unread."""
     client = Client(Settings(stream_window=10))

@@ -386,8 +386,9 @@ def test_an_end_without_content() -> None:
     assert data == wire.data_frame(1, end=True)
 
 
+@pytest.mark.fault("B4")
 def test_an_end_needs_no_window() -> None:
-    """§6.9.1: "Frames with zero length with the END_STREAM flag set … MAY be sent if there is no available space"; fault B4."""
+    """§6.9.1: "Frames with zero length with the END_STREAM flag set … MAY be sent if there is no available space"."""
     conn, peer = start((wire.INITIAL_WINDOW_SIZE, 5))
     conn = upload(conn, peer, b"hello")
     conn, _, _ = http2.receive(conn, peer.announce((wire.INITIAL_WINDOW_SIZE, 0)), 0.5)
@@ -582,8 +583,9 @@ def test_turns_go_on_where_they_stopped() -> None:
     assert conn.ready == ()
 
 
+@pytest.mark.fault("B13")
 def test_a_stream_without_window_does_not_hold_up_its_siblings() -> None:
-    """Fault B13; §5.2: windows are of streams."""
+    """§5.2: windows are of streams."""
     conn, peer = start((wire.INITIAL_WINDOW_SIZE, 10))
     conn = upload(conn, peer, b"x" * 11, end=True)
     conn, data, _ = http2.request(conn, "PUT", "/", (), b"y" * 10, 0.0)
@@ -681,8 +683,9 @@ def test_an_end_or_trailers_wait_their_turn_behind_the_budget() -> None:
         assert (events, one.ready) == ([], ())
 
 
+@pytest.mark.fault("B15")
 def test_nothing_to_send_waits_for_no_turn() -> None:
-    """DESIGN §3, law 4: an index names what it is about, and nothing else; fault B15."""
+    """DESIGN §3, law 4: an index names what it is about, and nothing else."""
     conn, peer = start(settings=Settings(keepalive=None, output_budget=1))
     conn = upload(conn, peer, b"x")
     conn, data = http2.send_data(conn, 1, b"", 0.0)
@@ -726,6 +729,7 @@ def reading(content: bytes = b"x" * 600, window: int = 1000) -> HTTP2Connection:
     return http2.receive(conn, wire.headers_frame(1, OK) + wire.data_frame(1, content), 1.0)[0]
 
 
+@pytest.mark.fault("B10")
 @pytest.mark.rfc("9113-6.9-7", "9113-6.9.1-4")
 def test_the_stream_is_credited_for_what_was_read_at_half_its_window() -> None:
     """§6.9; DESIGN §3, law 8: both sides of the threshold."""
@@ -750,6 +754,7 @@ def test_padding_is_credited_with_what_was_read() -> None:
     assert data == wire.window_update(1, 500)
 
 
+@pytest.mark.fault("B8")
 @pytest.mark.parametrize("window", [1, 2, 3])
 def test_a_tiny_window_is_credited_too(window: int) -> None:
     conn = reading(b"x" * window, window)
@@ -761,9 +766,10 @@ def test_a_tiny_window_is_credited_too(window: int) -> None:
     assert http2.snapshot(conn, 2.0).requests[0].recv_window == given > 0
 
 
+@pytest.mark.fault("B16")
 @pytest.mark.rfc("9113-6.9-7")
 def test_reading_nothing_gives_nothing() -> None:
-    """Fault B16: no increment of 0."""
+    """No increment of 0."""
     assert http2.consume(reading(), 1, 0, 2.0)[1:] == (b"", [])
 
 
@@ -782,8 +788,9 @@ def test_reading_a_request_that_is_over_is_nothing(ref: int) -> None:
     assert http2.consume(conn, ref, 600, 2.0) == (conn, b"", [])
 
 
+@pytest.mark.fault("B9")
 def test_a_sibling_is_not_stopped_by_content_unread() -> None:
-    """DESIGN §6; fault B9: the connection is credited on arrival."""
+    """DESIGN §6: the connection is credited on arrival."""
     conn, data = http2.connect(ORIGIN, Settings(stream_window=65_535, connection_window=65_535), 0.0)
     peer = wire.Peer(data)
     conn, _, _ = http2.receive(conn, peer.announce() + wire.settings_ack(), 0.0)
@@ -801,9 +808,10 @@ def test_a_sibling_is_not_stopped_by_content_unread() -> None:
 # cancel
 
 
+@pytest.mark.fault("A1")
 @pytest.mark.rfc("9113-5.4.2-1", "9113-5.4.2-3")
 def test_a_cancelled_request_is_reset_in_the_same_call() -> None:
-    """§5.4.2, §7: CANCEL; DESIGN §3, law 4; fault A1."""
+    """§5.4.2, §7: CANCEL; DESIGN §3, law 4."""
     conn = reading()
     conn, data, events = http2.cancel(conn, 1, 2.0)
     assert data == wire.rst_stream(1, wire.CANCEL)
@@ -818,8 +826,9 @@ def test_cancelling_what_is_not_there_is_nothing(ref: int) -> None:
     assert http2.cancel(conn, ref, 2.0) == (conn, b"", [])
 
 
+@pytest.mark.fault("A1")
 def test_ten_requests_given_up_leave_ten_slots() -> None:
-    """Fault A1, the first of all."""
+    """What all of this began with."""
     conn, peer = start((wire.MAX_CONCURRENT_STREAMS, 10))
     for _ in range(10):
         conn, data, _ = http2.request(conn, "GET", "/", (), None, 0.0, deadline=0.05)
@@ -835,8 +844,9 @@ def test_ten_requests_given_up_leave_ten_slots() -> None:
     assert http2.receive(conn, peer.head(ref, end=True), 0.2)[2][-1] == ResponseEnded(ref)
 
 
+@pytest.mark.fault("A17")
 def test_normal_requests_are_never_reset() -> None:
-    """Fault A17: no superfluous RST_STREAM."""
+    """No superfluous RST_STREAM."""
     conn, peer = start()
     for _ in range(300):
         conn, data, ref = http2.request(conn, "GET", "/", (), None, 0.0)
@@ -968,9 +978,10 @@ def expire(conn: HTTP2Connection, due: float) -> Failure:
     return event.failure
 
 
+@pytest.mark.fault("A16", "F5")
 @pytest.mark.parametrize("name", CLOCK_STORIES)
 def test_a_clock_ends_its_request_at_its_very_moment(name: str) -> None:
-    """DESIGN §6: the clocks of a request; fault A16: a peer that forgot the stream; F5: siblings are untouched."""
+    """DESIGN §6: the clocks of a request, a peer that forgot the stream: siblings are untouched."""
     clock, story, due, kind, message = CLOCK_STORIES[name]
     assert expire(story(CLOCKS, INFINITY), due) == Failure(kind, -1, message, 1, clock=clock)
 
@@ -995,9 +1006,10 @@ def test_only_the_clock_that_is_meant_runs(name: str) -> None:
     assert (events, live(conn)) == ([], [1, 3, 5])
 
 
+@pytest.mark.fault("H1")
 @pytest.mark.parametrize("name", CLOCK_STORIES)
 def test_total_ends_it_whatever_runs(name: str) -> None:
-    """DESIGN §3, law 5: "`total` ends the rest"; fault H1."""
+    """DESIGN §3, law 5: "`total` ends the rest"."""
     _, story, due, _, _ = CLOCK_STORIES[name]
     deadline = due - 0.5
     for clocks in (CLOCKS, Clocks(None, None, None, None)):
@@ -1187,7 +1199,7 @@ def test_a_snapshot_says_where_everything_stands() -> None:
 
 
 def test_content_that_waits_for_the_peer_says_so() -> None:
-    """Fault B, "stuck": the window was shut in the very call in which the last content moved."""
+    """The window was shut in the very call in which the last content moved."""
     for windows in ((5, 10**6), (10**6, 5)):
         conn, _ = start((wire.INITIAL_WINDOW_SIZE, windows[0]))
         conn = altered(conn, send_window=windows[1])
@@ -1378,6 +1390,7 @@ def test_h2_a_large_download(window: int) -> None:
     assert served.server.outbound_flow_control_window == served.conn.recv_window
 
 
+@pytest.mark.fault("G13")
 def test_h2_trailers_both_ways() -> None:
     """§8.1."""
     served = Served()
@@ -1423,8 +1436,9 @@ def test_h2_padding() -> None:
     assert served.events[-1] == ResponseEnded(ref)
 
 
+@pytest.mark.fault("A10")
 def test_h2_a_cancelled_request() -> None:
-    """§5.4.2; fault A10: the sibling finishes."""
+    """§5.4.2: the sibling finishes."""
     served = Served()
     one, two = served.request("GET"), served.request("GET")
     served.conn, data, _ = http2.cancel(served.conn, one, 0.0)
@@ -1502,9 +1516,10 @@ def test_h2_large_heads_both_ways() -> None:
     assert served.events[-2:] == [ResponseReceived(ref, 200, fields), ResponseEnded(ref)]
 
 
+@pytest.mark.fault("G6")
 @pytest.mark.rfc("9113-8.1-7")
 def test_h2_an_early_response_wins() -> None:
-    """§8.1; fault G6: the response is kept, the rest of the upload is not sent."""
+    """§8.1: the response is kept, the rest of the upload is not sent."""
     served = Served(announced={SettingCodes.INITIAL_WINDOW_SIZE: 0})
     ref = served.request("POST", (), b"x" * 100_000)
     served.respond(ref, ((b":status", b"413"),))

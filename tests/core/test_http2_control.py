@@ -180,8 +180,9 @@ def test_two_changes_in_flight() -> None:
     assert stream is not None and stream.recv_window == 2000
 
 
+@pytest.mark.fault("B5")
 def test_a_full_stream_is_credited_when_its_window_shrinks() -> None:
-    """Fault B5: what was not worth an update before is one now, or nothing would ever come again."""
+    """What was not worth an update before is one now, or nothing would ever come again."""
     conn, _ = start(settings=Settings(stream_window=100_000, keepalive=None))
     conn, _, _ = http2.receive(get(conn), wire.headers_frame(1, OK) + wire.data_frame(1, bytes(16_000)), 0.0)
     conn, out, _ = http2.consume(conn, 1, 16_000, 0.0)
@@ -360,8 +361,9 @@ def test_what_may_be_saved_up_is_bounded() -> None:
     assert conn.spent == -131_072.0
 
 
+@pytest.mark.fault("A9")
 def test_frames_of_streams_that_we_reset_are_on_their_way_and_no_attack() -> None:
-    """Fault A9: DATA is never charged, and each reset allows for the rest of what a response has."""
+    """DATA is never charged, and each reset allows for the rest of what a response has."""
     conn = get(start()[0], 0.0, 100, FOREVER)
     conn, _, _ = http2.receive(conn, wire.headers_frame(1, OK), 0.0)
     for ref in range(1, 201, 2):

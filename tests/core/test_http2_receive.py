@@ -295,6 +295,7 @@ def test_a_block_that_cannot_be_decoded_ends_the_connection(name: str, ref: int)
     assert terminated(conn, wire.headers_frame(ref, block), wire.COMPRESSION_ERROR, message) == []
 
 
+@pytest.mark.fault("C9")
 @pytest.mark.rfc("9113-4.3.1-2")
 def test_a_lowered_table_size_is_followed_by_an_update() -> None:
     """§4.3.1: a block after the ACK of a lower size MUST begin with a size update, or it is a COMPRESSION_ERROR."""
@@ -323,9 +324,10 @@ def test_the_peers_encoder_may_use_the_table_that_we_announced(size: int) -> Non
         assert conn.decoder.entries[::-1] == tuple(peer.encoder.header_table.dynamic_entries)
 
 
+@pytest.mark.fault("C11")
 @pytest.mark.rfc("9113-4.3-3", "9113-5.1-8", "9113-5.4.2-2")
 def test_the_tables_stay_in_step_for_streams_that_are_gone() -> None:
-    """§4.3, §5.1: field blocks of dead streams are decoded; fault C11."""
+    """§4.3, §5.1: field blocks of dead streams are decoded."""
     conn, peer = start()
     for _ in range(5):
         conn, out, _ = http2.request(conn, "GET", "/", (), None, 0.0)
@@ -458,11 +460,12 @@ def test_an_idle_stream_has_nothing_to_say(name: str, ref: int) -> None:
     assert terminated(pair(), wire.frame(kind, wire.END_HEADERS, ref, payload), wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.fault("A11")
 @pytest.mark.parametrize("how", ["reset by us", "reset by the peer", "ended", "failed", "timed out"])
 @pytest.mark.parametrize("name", FRAMES)
 @pytest.mark.rfc("9113-5.1-8", "9113-5.1-11", "9113-5.4.2-2", "9113-6.4-2", "9113-6.9-4")
 def test_a_closed_stream_is_not_heard_any_more(how: str, name: str) -> None:
-    """§5.1: "An endpoint MUST minimally process and then discard any frames it receives in this state"; fault A11: no answer."""
+    """§5.1: "An endpoint MUST minimally process and then discard any frames it receives in this state": no answer."""
     conn = get(start()[0], 0.0, 2)
     if how == "reset by us":
         conn = http2.cancel(conn, 1, 0.5)[0]
@@ -522,9 +525,10 @@ def test_what_came_before_a_connection_error_is_kept() -> None:
     assert conn.status == CLOSED
 
 
+@pytest.mark.fault("A15")
 @pytest.mark.rfc("9113-5.4.2-1")
 def test_a_stream_error_ends_one_request() -> None:
-    """§5.4.2; fault A15."""
+    """§5.4.2."""
     conn, peer = start()
     conn, out, _ = http2.request(conn, "GET", "/", (), None, 0.0)
     peer.take(out)
@@ -595,8 +599,9 @@ def test_padding_is_taken_off_however_it_is_cut(padding: int, content: bytes, si
     assert live(conn) == [3]
 
 
+@pytest.mark.fault("G11")
 def test_data_is_delivered_as_it_arrives() -> None:
-    """Fault G11: nothing waits for the end of a frame."""
+    """Nothing waits for the end of a frame."""
     conn, _, _ = http2.receive(pair(), wire.headers_frame(1, OK), 0.5)
     data = wire.data_frame(1, b"0123456789") + wire.ping()
     seen: list[bytes] = []
@@ -728,9 +733,10 @@ def test_a_reset_by_the_peer_fails_the_request(code: int, name: str) -> None:
     assert (conn.status, live(conn), http2.capacity(conn)) == (OPEN, [3], 99)
 
 
+@pytest.mark.fault("G6")
 @pytest.mark.rfc("9113-8.1-7")
 def test_a_complete_response_wins_over_a_later_reset() -> None:
-    """§8.1: "Clients MUST NOT discard responses as a result of receiving such a RST_STREAM"; fault G6."""
+    """§8.1: "Clients MUST NOT discard responses as a result of receiving such a RST_STREAM"."""
     conn = upload(start()[0], b"x" * 100_000)
     head = wire.headers_frame(1, wire.literals((b":status", b"413")))
     data = head + wire.data_frame(1, b"too large", end=True) + wire.rst_stream(1, wire.NO_ERROR)
@@ -822,10 +828,11 @@ REFUSED: Final = [
 ]
 
 
+@pytest.mark.fault("C7", "C10")
 @pytest.mark.parametrize(("name", "value", "code", "message"), REFUSED)
 @pytest.mark.rfc("9113-6.5.2-3", "9113-6.5.2-4", "9113-6.5.2-6", "9113-6.5.2-8")
 def test_settings_out_of_range(name: int, value: int, code: int, message: str) -> None:
-    """§6.5.2: each with its own connection error; faults C7 and C10. It is not acknowledged."""
+    """§6.5.2: each with its own connection error. It is not acknowledged."""
     conn = upload(start()[0], b"x" * 100_000)
     assert terminated(conn, wire.settings((3, 5), (name, value)), code, message) == []
     assert wire.settings_ack() not in http2.receive(conn, wire.settings((name, value)), 1.0)[1]
@@ -853,6 +860,7 @@ def test_settings_at_the_ends_of_their_range(name: int, value: int) -> None:
     assert events == [SettingsReceived(((name, value),))]
 
 
+@pytest.mark.fault("C9")
 @pytest.mark.rfc("9113-4.3.1-1", "9113-6.5.2-1", "7541-4.2-2", "7541-4.2-3", "7541-6.3-1")
 def test_our_encoder_follows_the_peers_table_size() -> None:
     """§4.3.1; RFC 7541 §4.2: a change is announced by the next block, the smallest size first; `hpack` checks it."""
@@ -953,9 +961,10 @@ def test_an_increment_of_0() -> None:
     assert terminated(pair(), wire.window_update(0, 0), wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.fault("B7")
 @pytest.mark.rfc("9113-6.9.1-2", "9113-6.9.1-3")
 def test_a_stream_window_above_its_maximum() -> None:
-    """§6.9.1: "it MUST terminate either the stream or the connection": RST_STREAM with FLOW_CONTROL_ERROR; fault B7."""
+    """§6.9.1: "it MUST terminate either the stream or the connection": RST_STREAM with FLOW_CONTROL_ERROR."""
     room = wire.MAX_WINDOW - 65_535
     conn, _, events = http2.receive(pair(), wire.window_update(1, room), 1.0)
     assert events == []
@@ -999,9 +1008,10 @@ def sent(data: bytes, ref: int = 1) -> int:
     return sum([len(item.payload) for item in wire.parse(data) if item.kind == wire.DATA and item.ref == ref])
 
 
+@pytest.mark.fault("B3")
 @pytest.mark.rfc("9113-6.9.2-3")
 def test_a_window_that_became_negative_is_respected() -> None:
-    """§6.9.2: "A sender MUST track the negative flow-control window and MUST NOT send … until" it is positive; fault B3."""
+    """§6.9.2: "A sender MUST track the negative flow-control window and MUST NOT send … until" it is positive."""
     conn, peer = start()
     conn, out, _ = http2.request(conn, "PUT", "/", (), b"x" * 100_000, 0.0)
     peer.take(out + http2.flush(conn, 0.0)[1])
@@ -1026,9 +1036,10 @@ def test_a_window_that_became_negative_is_respected() -> None:
     assert peer.requests[1].ended
 
 
+@pytest.mark.fault("B6")
 @pytest.mark.rfc("9113-6.9.2-2", "9113-6.9.2-4")
 def test_settings_change_streams_and_not_the_connection() -> None:
-    """§6.9.2: "A SETTINGS frame cannot alter the connection flow-control window"; fault B6."""
+    """§6.9.2: "A SETTINGS frame cannot alter the connection flow-control window"."""
     conn = upload(pair(), b"x" * 10)
     conn, _, _ = http2.receive(conn, wire.window_update(1, 7) + wire.settings((wire.INITIAL_WINDOW_SIZE, 1000)), 1.0)
     snapshot = http2.snapshot(conn, 1.0)
@@ -1038,8 +1049,9 @@ def test_settings_change_streams_and_not_the_connection() -> None:
     assert http2.snapshot(conn, 1.0).requests[3].send_window == 1000
 
 
+@pytest.mark.fault("B11")
 def test_a_connection_window_wakes_those_that_wait_for_it() -> None:
-    """§6.9; fault B11: whoever waits goes on with the batch that brings the credit."""
+    """§6.9: whoever waits goes on with the batch that brings the credit."""
     conn, peer = start()
     for _ in range(3):
         conn, out, _ = http2.request(conn, "PUT", "/", (), b"x" * 40_000, 0.0)
@@ -1066,8 +1078,8 @@ def test_an_update_is_a_sign_of_life() -> None:
     assert http2.snapshot(conn, 10.0).requests[0].silence == 3.0
 
 
+@pytest.mark.fault("B15")
 def test_an_update_while_nothing_waits_sends_nothing() -> None:
-    """Fault B15."""
     conn = upload(start()[0])
     conn, out, events = http2.receive(conn, wire.window_update(1, 5) + wire.window_update(0, 5), 1.0)
     assert (out, events) == (b"", [])
@@ -1129,11 +1141,12 @@ DEAD: Final = {
 }
 
 
+@pytest.mark.fault("B1")
 @pytest.mark.parametrize("name", DEAD)
 @pytest.mark.parametrize("padding", [None, 200])
 @pytest.mark.rfc("9113-6.9-5")
 def test_every_byte_is_credited_to_the_connection_once(name: str, padding: int | None) -> None:
-    """§6.9; fault B1: streams dead or alive, padding included; ten times the window passes."""
+    """§6.9: streams dead or alive, padding included; ten times the window passes."""
     conn, data = http2.connect(ORIGIN, Settings(stream_window=2**31 - 1, connection_window=65_535), 0.0)
     peer = wire.Peer(data)
     conn, _, _ = http2.receive(conn, peer.announce() + wire.settings_ack(), 0.0)
@@ -1205,9 +1218,10 @@ def test_a_block_in_fragments(size: int) -> None:
         assert [type(event) for event in after(pair(), data)] == [RequestFailed, RequestFailed, ConnectionClosed]
 
 
+@pytest.mark.fault("I1")
 @pytest.mark.parametrize("fragment", [b"", b"\x88"], ids=["empty", "one byte"])
 def test_a_block_in_too_many_fragments(fragment: bytes) -> None:
-    """§10.5.1; fault I1: a limit on the count, the empty ones counted. Both sides of it."""
+    """§10.5.1: a limit on the count, the empty ones counted. Both sides of it."""
     block = wire.headers_frame(1, wire.literals((b":status", b"200")), done=False)
     more = wire.continuation(1, wire.literals((b"x", b"")) if fragment else b"", done=False)
     conn, out, events = http2.receive(pair(), block + more * 62, 1.0)
@@ -1308,6 +1322,7 @@ def test_a_response_out_of_order_is_malformed(name: str) -> None:
     assert faulted(one, data, wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.fault("G2")
 @pytest.mark.parametrize("status", [b"100", b"103", b"199"])
 @pytest.mark.rfc("9113-8.1-3")
 def test_an_interim_response_does_not_end_the_stream(status: bytes) -> None:
@@ -1417,12 +1432,13 @@ def test_a_declared_length_and_no_content() -> None:
     assert events == [ResponseReceived(1, 200, ((b"content-length", b"1"),))]
 
 
+@pytest.mark.fault("G8")
 @pytest.mark.parametrize(
     "value", [b"", b"+5", b"-1", b"5 5", b"5,5", b"0x5", b"5_0", b"\xb2", b"5.0", b"1" * 20, b"five"]
 )
 @pytest.mark.rfc("9110-8.6-5")
 def test_a_length_that_is_not_a_number(value: bytes) -> None:
-    """RFC 9110 §8.6; §8.1.1: malformed; fault G8."""
+    """RFC 9110 §8.6; §8.1.1: malformed."""
     message = f"malformed response: content-length {value!r} is not one number (§8.1.1)"
     assert faulted(pair(), lengthy(value), wire.PROTOCOL_ERROR, message) == []
 
@@ -1437,12 +1453,13 @@ def test_lengths_that_differ() -> None:
     assert faulted(pair(), wire.headers_frame(1, wire.literals(*two)), wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.fault("G4")
 @pytest.mark.parametrize(
     ("method", "status"), [("HEAD", b"200"), ("HEAD", b"404"), ("GET", b"204"), ("GET", b"304"), ("HEAD", b"304")]
 )
 @pytest.mark.rfc("9113-8.1.1-2", "9110-6.4.1-1", "9110-6-1")
 def test_responses_that_have_no_content_whatever_their_length_says(method: str, status: bytes) -> None:
-    """§8.1.1: "a non-zero content-length … even though no content is included" for HEAD, 204 and 304; fault G4."""
+    """§8.1.1: "a non-zero content-length … even though no content is included" for HEAD, 204 and 304."""
     conn, _, _ = http2.request(start()[0], method, "/", (), None, 0.0)
     head = wire.literals((b":status", status), (b"content-length", b"5"))
     expected = ResponseReceived(1, int(status), ((b"content-length", b"5"),))
@@ -1545,6 +1562,7 @@ def test_a_status_after_a_field() -> None:
     assert faulted(pair(), data, wire.PROTOCOL_ERROR, message) == []
 
 
+@pytest.mark.fault("G13")
 @pytest.mark.parametrize("status", [b"200", b"100"])
 @pytest.mark.rfc("9113-8.1-5")
 def test_a_status_in_trailers(status: bytes) -> None:

@@ -312,6 +312,7 @@ def test_a_leaf_that_became_empty_is_used_again_in_the_same_call() -> None:
     assert live(conn) == [5]
 
 
+@pytest.mark.fault("C6")
 @pytest.mark.rfc("9113-5.1.1-4")
 def test_the_last_stream_id_is_used_and_none_after_it() -> None:
     """RFC 9113 §5.1.1: "Stream identifiers cannot be reused"."""
@@ -368,9 +369,10 @@ def test_the_limit_goes_down_to_none_and_up_again() -> None:
     assert http2.capacity(conn) == 1000
 
 
+@pytest.mark.fault("C1")
 @pytest.mark.rfc("9113-5.1.2-1", "9113-6.5.3-1")
 def test_a_limit_below_the_streams_in_flight_frees_no_slot_until_enough_have_ended() -> None:
-    """Fault C1: the limit is a number compared at open time."""
+    """The limit is a number compared at open time."""
     conn = get(start()[0], 0.0, 3)
     conn, _, _ = http2.receive(conn, wire.settings((wire.MAX_CONCURRENT_STREAMS, 2)), 0.0)
     rooms = []
@@ -410,6 +412,7 @@ def test_fewer_in_all_than_before_the_settings() -> None:
 # Unconfirmed: reset, and the peer has shown no life since the head left
 
 
+@pytest.mark.fault("A7")
 def test_a_reset_in_silence_keeps_its_slot_and_asks_for_a_sign_of_life() -> None:
     """DESIGN §6; Go #59690: a dead peer must not be fed request after request."""
     conn, _ = start((wire.MAX_CONCURRENT_STREAMS, 2))
@@ -463,8 +466,9 @@ def test_half_a_frame_frees_nothing() -> None:
     assert slots(conn) == (0, [], [1])
 
 
+@pytest.mark.fault("A8")
 def test_a_frame_between_head_and_reset_is_life_enough() -> None:
-    """Fault A8: "none if any frame for a stream arrived since that request started"."""
+    """No PING where a frame for a stream has come since that request began."""
     conn = get(start()[0], 1.0, 2)
     conn, _, _ = http2.receive(conn, wire.settings(), 1.5)
     conn, out, _ = http2.cancel(conn, 1, 2.0)
@@ -548,6 +552,7 @@ def crowd(count: int = 503, now: float = 0.0) -> tuple[HTTP2Connection, wire.Pee
     return http2.receive(conn, wire.settings_ack(), now)[0], peer
 
 
+@pytest.mark.fault("I7")
 def test_resets_above_the_burst_wait_and_keep_their_slots() -> None:
     """DESIGN §6: a burst of 500."""
     conn, peer = crowd()
@@ -564,8 +569,8 @@ def test_resets_above_the_burst_wait_and_keep_their_slots() -> None:
     assert http2.next_timeout(conn) == pytest.approx(1 / 30)
 
 
+@pytest.mark.fault("A6")
 def test_a_slot_is_free_no_earlier_than_its_reset_is_in_the_output() -> None:
-    """Fault A6."""
     conn, _ = crowd()
     conn, _ = cancel_all(conn, range(1, 1006, 2), 0.0)
     conn, _, _ = http2.receive(conn, wire.settings((wire.MAX_CONCURRENT_STREAMS, 3)), 0.0)
@@ -646,10 +651,11 @@ def test_late_frames_for_an_unsent_stream_are_ignored_and_its_data_credited() ->
     assert conn.recv_window == SETTINGS.connection_window - 4
 
 
+@pytest.mark.fault("A17")
 @pytest.mark.parametrize("ending", [wire.rst_stream(1001, wire.NO_ERROR), wire.headers_frame(1001, b"\x88", end=True)])
 @pytest.mark.rfc("9113-5.1-7", "9113-6.4-1")
 def test_nothing_is_sent_on_an_unsent_stream_that_the_peer_has_closed(ending: bytes) -> None:
-    """RFC 9113 §5.1: "An endpoint MUST NOT send frames other than PRIORITY on a closed stream"; fault A17."""
+    """RFC 9113 §5.1: "An endpoint MUST NOT send frames other than PRIORITY on a closed stream"."""
     conn, _ = crowd(501)
     conn, _ = cancel_all(conn, range(1, 1003, 2), 0.0)
     conn, _, _ = http2.receive(conn, ending, 0.0)
@@ -702,8 +708,9 @@ def test_no_new_request_after_goaway() -> None:
         http2.request(conn, "GET", "/", (), None, 1.0)
 
 
+@pytest.mark.fault("E2")
 def test_goaway_that_acted_on_nothing() -> None:
-    """Fault E2: a last id of 0 is a number like any other."""
+    """A last id of 0 is a number like any other."""
     conn, _, events = http2.receive(get(start()[0]), wire.goaway(0), 1.0)
     assert [event.failure.unprocessed for event in events if isinstance(event, RequestFailed)] == [True]
     assert (conn.status, conn.live) == (DRAINING, 0)
@@ -716,8 +723,9 @@ def test_the_reserved_bit_of_the_last_id_is_ignored() -> None:
     assert events == [GoAwayReceived(5, 0, b"")]
 
 
+@pytest.mark.fault("E4")
 def test_the_last_id_may_fall() -> None:
-    """RFC 9113 §6.8: "the last stream identifier … might be lower"; fault E4."""
+    """RFC 9113 §6.8: "the last stream identifier … might be lower"."""
     conn = get(start()[0], 0.0, 2)
     conn, _, events = http2.receive(conn, wire.goaway(LAST) + wire.goaway(LAST), 1.0)
     assert events == [GoAwayReceived(LAST, 0, b""), GoAwayReceived(LAST, 0, b"")]
@@ -727,6 +735,7 @@ def test_the_last_id_may_fall() -> None:
     assert live(conn) == [1]
 
 
+@pytest.mark.fault("E4")
 def test_the_last_id_may_not_rise() -> None:
     """RFC 9113 §6.8: "Endpoints MUST NOT increase the value they send in the last stream identifier"."""
     conn, out, events = http2.receive(get(start()[0]), wire.goaway(1) + wire.goaway(3), 1.0)
@@ -889,8 +898,9 @@ def test_one_end_only() -> None:
         http2.send_data(conn, 1, b"", 3.0)
 
 
+@pytest.mark.fault("A13")
 def test_a_failed_request_takes_its_queued_content_with_it() -> None:
-    """DESIGN §3, law 4; fault A13."""
+    """DESIGN §3, law 4."""
     conn = uploading()
     assert conn.ready != ()
     for ref in (1, 3, 5, 7):

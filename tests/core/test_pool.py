@@ -19,6 +19,7 @@ from calamint.core.snapshot import Snapshot
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, Fields
 from tests.core import http2_peer as wire
+from tests.core.test_http2_state import LAST, altered
 
 A: Final = Key(Origin("https", "a.test", 443))
 B: Final = Key(Origin("https", "b.test", 443))
@@ -178,16 +179,17 @@ def test_the_events_of_a_request_come_under_its_ticket() -> None:
     assert world.events[ticket] == [ResponseReceived(1, 200, ()), DataReceived(1, b"hello"), ResponseEnded(1)]
 
 
+@pytest.mark.fault("H5")
 def test_origins_and_trust_share_nothing() -> None:
-    """Fault H5."""
     world = World()
     for key in (A, B, Key(A.origin, "no verification"), PLAIN):
         world.submit(key)
     assert [dial.key for dial in world.dials] == [A, B, Key(A.origin, "no verification"), PLAIN]
 
 
+@pytest.mark.fault("C5")
 def test_another_connection_where_somebody_waits_and_none_has_a_slot() -> None:
-    """Fault C5: one dial at a time, and FIFO."""
+    """One dial at a time, and FIFO."""
     world = World(announced=2)
     tickets = [world.submit() for _ in range(6)]
     first = world.connect()
@@ -284,8 +286,8 @@ def test_an_idle_connection_is_kept_for_its_time() -> None:
     assert (world.shut, world.peers[1].goaways, world.pool.sites) == ([1], [(0, 0)], {})
 
 
+@pytest.mark.fault("D16")
 def test_keep_alive_says_how_long_it_is_kept() -> None:
-    """Fault D16."""
     world = World()
     world.submit(PLAIN)
     id = world.connect("http/1.1")
@@ -319,8 +321,9 @@ def test_a_connection_of_age_takes_no_more_and_ends_with_its_last_request() -> N
 # Dials belong to the pool
 
 
+@pytest.mark.fault("F1")
 def test_a_request_that_is_cancelled_leaves_its_dial() -> None:
-    """Fault F1: what was dialled for it serves the next."""
+    """What was dialled for it serves the next."""
     world = World(Limits(max_connections=1))
     ticket = world.submit()
     world.act(desk.cancel(world.pool, ticket, 0.0))
@@ -370,8 +373,9 @@ def test_a_dial_that_takes_too_long_for_one_fails_none_that_allows_more() -> Non
     assert world.failure(patient).clock == "connect" and not world.pool.sites
 
 
+@pytest.mark.fault("D4")
 def test_a_keepalive_that_was_too_eager_is_remembered() -> None:
-    """DESIGN §6: doubled per origin on ENHANCE_YOUR_CALM, also once nothing of the origin is left (fault D4)."""
+    """DESIGN §6: doubled per origin on ENHANCE_YOUR_CALM, also once nothing of the origin is left."""
     world = World(settings=Settings(keepalive=30.0))
     world.submit()
     id = world.connect()
@@ -416,8 +420,8 @@ def test_what_a_proxy_answered_reaches_all_that_waited_for_the_dial() -> None:
 # Waiting
 
 
+@pytest.mark.fault("F6")
 def test_the_queue_has_a_clock_and_says_who_holds_the_slots() -> None:
-    """Fault F6."""
     world = World(Limits(max_per_origin=1), announced=1)
     world.submit()
     world.connect()
@@ -439,8 +443,8 @@ def test_a_deadline_ends_a_request_that_waits() -> None:
     assert "nobody: no connection could be made" in lonely.failure(ticket).message
 
 
+@pytest.mark.fault("C1", "C2", "C4")
 def test_a_limit_that_falls_and_rises_wakes_those_who_wait() -> None:
-    """Faults C1, C2, C4."""
     world = World(Limits(max_per_origin=1), announced=2)
     tickets = [world.submit() for _ in range(4)]
     id = world.connect()
@@ -524,8 +528,9 @@ def test_what_is_flushed_makes_room() -> None:
 # Tried again (law 9)
 
 
+@pytest.mark.fault("E2", "E6")
 def test_what_was_not_processed_goes_out_once_more() -> None:
-    """Faults E2, E6: GOAWAY below it, or REFUSED_STREAM, whatever the method, its content with it."""
+    """GOAWAY below it, or REFUSED_STREAM, whatever the method, its content with it."""
     world = World()
     tickets = [world.submit(method="POST", content=b"abc") for _ in range(3)]
     id = world.connect()
@@ -539,8 +544,8 @@ def test_what_was_not_processed_goes_out_once_more() -> None:
     assert (pool_view.stats(world.pool, 0.0).replays, pool_view.stats(world.pool, 0.0).goaways) == (3, 1)
 
 
+@pytest.mark.fault("E5")
 def test_two_attempts_and_no_more() -> None:
-    """Fault E5."""
     world = World()
     ticket = world.submit()
     id = world.connect()
@@ -556,8 +561,8 @@ def test_replay_off() -> None:
     assert world.failure(ticket).unprocessed
 
 
+@pytest.mark.fault("E3")
 def test_content_that_was_streamed_cannot_be_sent_again() -> None:
-    """Fault E3."""
     world = World()
     ticket = world.submit(method="POST", end=False)
     world.receive(world.connect(), wire.rst_stream(1, wire.REFUSED_STREAM))
@@ -580,8 +585,9 @@ def test_no_replay_after_an_error_goaway_on_a_fresh_connection() -> None:
     assert used.ended(again)
 
 
+@pytest.mark.fault("D6")
 def test_a_reused_http1_connection_that_closes_without_a_word() -> None:
-    """Fault D6: what is idempotent is tried again on a fresh connection, and only there."""
+    """What is idempotent is tried again on a fresh connection, and only there."""
     world = World()
     for method, again in (("GET", True), ("POST", False)):
         world.submit(PLAIN)
@@ -616,8 +622,8 @@ def test_a_request_that_never_left_goes_out_again() -> None:
     assert world.ended(ticket)
 
 
+@pytest.mark.fault("E9")
 def test_a_server_that_asks_for_http1_gets_it_from_then_on() -> None:
-    """Fault E9."""
     world = World()
     ticket = world.submit()
     id = world.connect()
@@ -635,8 +641,8 @@ def test_a_server_that_asks_for_http1_gets_it_from_then_on() -> None:
     assert only.failure(ticket).code == 0xD
 
 
+@pytest.mark.fault("D4")
 def test_enhance_your_calm_doubles_the_keepalive() -> None:
-    """Fault D4."""
     world = World(settings=Settings(keepalive=30.0))
     world.submit()
     id = world.connect()
@@ -651,8 +657,8 @@ def test_enhance_your_calm_doubles_the_keepalive() -> None:
 # Draining, burdened
 
 
+@pytest.mark.fault("D5", "E1")
 def test_a_draining_connection_is_left_at_once_and_closes_with_its_last_stream() -> None:
-    """Faults D5, E1."""
     world = World()
     first = world.submit()
     id = world.connect()
@@ -670,6 +676,7 @@ def unsent(world: World, id: int) -> int:
     return len(value.control.unsent)
 
 
+@pytest.mark.fault("I7")
 def test_a_connection_burdened_with_resets_is_drained() -> None:
     """More than half of its slots are taken by streams whose RST_STREAM waits for the pacer: another one is opened."""
     settings = Settings(max_streams=520, first_streams=520, keepalive=None)
@@ -688,6 +695,27 @@ def test_a_connection_burdened_with_resets_is_drained() -> None:
     assert (unsent(world, id), world.pool.held[id].retired) == (261, True)
     world.submit()
     assert len(world.dials) == 1
+
+
+def test_A14_C6_the_last_stream_ids_cost_no_slot() -> None:
+    """What follows goes to another connection, and this one ends with its last stream."""
+    world = World()
+    first = world.submit()
+    id = world.connect()
+    world.answer(id)
+    value = world.pool.held[id].value
+    assert isinstance(value, HTTP2Connection)
+    world.pool.held[id].value = altered(value, next_ref=LAST - 2)
+    tickets = [world.submit() for _ in range(3)]
+    assert (world.running(), len(world.dials)) == ({id: 2}, 1)
+    other = world.connect()
+    assert world.running() == {id: 2, other: 1}
+    world.answer(other)
+    world.answer(id, LAST - 2)
+    assert id not in world.shut
+    world.answer(id, LAST)
+    assert all([world.ended(ticket) for ticket in (first, *tickets)])
+    assert (world.shut, world.running()) == ([id], {other: 0})
 
 
 # The end

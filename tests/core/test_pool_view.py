@@ -171,3 +171,13 @@ def test_with_the_first_failure_on_a_connection_goes_what_there_was_before() -> 
     world.pass_time(1.0)
     assert len(held) == 3 and world.attempts[late] == 0
     assert "3 of 3 slots taken" in world.describe(late) and "waiting for 1.00 s: GET" in world.describe(late)
+
+
+def test_where_a_request_runs_and_whether_it_waits_for_a_dial() -> None:
+    world = World()
+    ticket = world.submit()
+    assert (pool_view.connection(world.pool, ticket), pool_view.is_dialling(world.pool, ticket)) == (0, True)
+    id = world.connect()
+    assert (pool_view.connection(world.pool, ticket), pool_view.is_dialling(world.pool, ticket)) == (id, False)
+    world.answer(id)
+    assert (pool_view.connection(world.pool, ticket), pool_view.is_dialling(world.pool, ticket)) == (0, False)

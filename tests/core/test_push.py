@@ -158,9 +158,10 @@ def test_both_sides_of_the_limit() -> None:
     assert conn.control.pushes == (4, 8)
 
 
+@pytest.mark.fault("C11")
 @pytest.mark.rfc("9113-6.6-5", "9113-5.1-9")
 def test_promises_on_a_stream_that_we_reset_are_refused_and_the_tables_stay_in_step() -> None:
-    """§6.6: it "might have been created before the RST_STREAM frame is received"; fault C11."""
+    """§6.6: it "might have been created before the RST_STREAM frame is received"."""
     conn, _, _ = http2.cancel(pushed(), 1, 0.0)
     block = b"\x40\x01x\x01y"  # goes into the table
     conn, out, events = http2.receive(conn, wire.push_promise(1, 2, PROMISE + block), 0.0)
@@ -169,8 +170,8 @@ def test_promises_on_a_stream_that_we_reset_are_refused_and_the_tables_stay_in_s
     assert events == [ResponseReceived(3, 200, ((b"x", b"y"),))]
 
 
+@pytest.mark.fault("I2")
 def test_a_flood_of_promises_is_bounded() -> None:
-    """Fault I2."""
     data = b"".join([wire.push_promise(1, number, block()) for number in range(2, 2 * 1000, 2)])
     conn, out, _ = http2.receive(pushed(2), data, 0.0)
     assert (conn.status, conn.spent, conn.live, len(wire.parse(out))) == (OPEN, 1000.0, 4, 997), (

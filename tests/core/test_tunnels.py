@@ -339,9 +339,10 @@ def test_a_refused_tunnel_over_http1_leaves_the_connection(whole: bool) -> None:
     assert (client.take(), core.capacity(client.conn)) == (b"", 1)
 
 
+@pytest.mark.fault("G3")
 @pytest.mark.rfc("9110-7.8-2")
 def test_an_upgrade_and_the_bytes_that_followed() -> None:
-    """RFC 9110 §7.8: after 101 the connection speaks the other protocol; fault G3: what came with it is not lost."""
+    """RFC 9110 §7.8: after 101 the connection speaks the other protocol: what came with it is not lost."""
     client = Client("http/1.1")
     ref = client.request("GET", "/chat", UPGRADE)
     client.take()
@@ -448,9 +449,10 @@ def test_without_a_limit_on_it_the_head_is_waited_for(protocol: str) -> None:
     assert "no response head for 5.00 s" in failed.failure.message
 
 
+@pytest.mark.fault("G1")
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
 def test_a_final_answer_instead_of_100(protocol: str) -> None:
-    """Fault G1: the content is not sent; over HTTP/1.1 it is still owed, and so the connection ends."""
+    """The content is not sent; over HTTP/1.1 it is still owed, and so the connection ends."""
     client, ref = expecting(protocol)
     if protocol == "h2":
         head = wire.headers_frame(ref, wire.literal(b":status", b"417"))

@@ -245,6 +245,13 @@ def test_a_backslash_is_no_part_of_an_authority() -> None:
         parse_url("http://good.example\\@evil.example/")
 
 
+@pytest.mark.parametrize("text", ["http://me:hunter2/x@a/", "http://me:hunter2#@a/", "https://me:hunter2?@a"])
+def test_a_password_that_ends_the_authority_is_not_shown(text: str) -> None:
+    with pytest.raises(InvalidURL, match="in credentials write %2F for /") as caught:
+        parse_url(text)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("scheme", ["http://", "ftp://", ""])
 @pytest.mark.parametrize("tail", ["a b/", "/", ":x/", "[::1/", "a:99999/"])
 def test_an_error_never_shows_the_password(scheme: str, tail: str) -> None:

@@ -34,6 +34,7 @@ EXTRAS: Final[dict[str, set[str]]] = {
     "http2_state.Control": {"owner"},
     "http2_state.Setup": {"authority", "keepalive", "remembers", "scheme"},
     "pool_state.Key": {"hashed"},
+    "url.Origin": {"hashed"},
 }
 MUTABLE: Final = {Exchange, Upload}  # while a draft owns them
 MACHINES: Final = (

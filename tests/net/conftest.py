@@ -8,6 +8,7 @@ import pytest
 from tests import servers
 from tests.net.aio_run import HAS_UVLOOP, LOOPS, PLACES, Place, count_descriptors, new_loop
 from tests.net.live import Way
+from tests.net.proxied import Make
 
 
 @pytest.fixture
@@ -42,3 +43,9 @@ def nothing_left() -> Iterator[None]:
     yield
     gc.collect()
     assert count_descriptors() == before
+
+
+@pytest.fixture(params=["threads", *LOOPS])
+def make(request: pytest.FixtureRequest, private_ca: servers.PrivateCa) -> Make:
+    """Makes pools: of threads, and of each kind of event loop."""
+    return Make(request.param, private_ca)

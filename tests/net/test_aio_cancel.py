@@ -30,6 +30,7 @@ from tests.net.aio_run import (
     cancelled_after,
     cancelled_at,
     fetch,
+    until,
     wait_for,
 )
 from tests.net.thread_server import ThreadServer, no_answer, read_head
@@ -300,6 +301,7 @@ def test_send_data_cancelled_while_it_waits(loop: str, way: str, private_ca: ser
     async def work(url: str) -> None:
         fields = {"content-length": str(len(MUCH) + 3)}
         async with place.pool(ONE) as pool, pool.request("POST", url, fields, end=False) as call:
+            await until(lambda: pool.stats().running == 1)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await call.send_data(MUCH)

@@ -931,7 +931,7 @@ def test_H5_trust_is_not_shared(loop: str, private_ca: servers.PrivateCa) -> Non
 
 
 def test_sessions_are_resumed(loop: str, private_ca: servers.PrivateCa) -> None:
-    """The second handshake with a server is an abbreviated one (RFC 8446 §2.2)."""
+    """The second handshake with a server is an abbreviated one (RFC 8446 §2.2), where Python can keep sessions."""
     place = Place(loop, "tls1", private_ca)
     resumed: list[bool | None] = []
 

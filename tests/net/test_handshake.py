@@ -154,6 +154,7 @@ def through(ca: PrivateCa, name: str = "localhost") -> Layers:
 # TLS in TLS
 
 
+@pytest.mark.fault("H8")
 @pytest.mark.parametrize("size", [1, 100, 65_536])
 def test_tls_inside_tls_carries_content_both_ways(private_ca: PrivateCa, size: int) -> None:
     def echo(sock: socket.socket) -> None:

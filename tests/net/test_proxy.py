@@ -220,7 +220,7 @@ def test_tls_asks_for_http_1_1_whatever_the_context_was_used_for(private_ca: Pri
             tls = proxy.start_tls()
             assert not tls.handshake()
             hello = tls.sealed()
-            assert b"\x08http/1.1" in hello and b"h2" not in hello
+            assert b"\x08http/1.1" in hello and b"\x02h2" not in hello
             assert b"\x00\x09localhost" in hello and b"localhost." not in hello
 
 

@@ -592,6 +592,7 @@ def test_a_server_that_does_not_read(protocol: str) -> None:
         assert connection.is_closed is (protocol == "http/1.1")
 
 
+@pytest.mark.fault("G6")
 def test_an_early_answer_ends_the_upload_on_http2() -> None:
     """RFC 9113 §8.1: a complete response and RST_STREAM(NO_ERROR); the response counts."""
     script = [answer(413, content=b"too much", early=True) + reset(0), answer()]
@@ -607,6 +608,7 @@ def test_an_early_answer_ends_the_upload_on_http2() -> None:
         assert connection.response(connection.request("GET", "/")).content == b"ok"
 
 
+@pytest.mark.fault("G7")
 @pytest.mark.parametrize("framing", ["content-length: 8\r\n", "transfer-encoding: chunked\r\n"])
 @pytest.mark.parametrize("given", ["at once", "in pieces"])
 @pytest.mark.rfc("9112-9.5-3")

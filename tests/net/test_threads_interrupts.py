@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from linecache import getline
 from types import FrameType
 from typing import Any
@@ -79,8 +79,8 @@ def test_a_signal_while_waiting_ends_one_call(place: str) -> None:
 # Any line
 
 
-def traced(run: Callable[[], object], visit: Callable[[FrameType], None]) -> None:
-    """Calls `visit` before each line of the driver that `run` executes in this thread."""
+def traced(run: Callable[[], object], visit: Callable[[FrameType], None], files: Collection[str] = OURS) -> None:
+    """Calls `visit` before each line of these files that `run` executes in this thread."""
 
     def local(frame: FrameType, event: str, argument: object) -> Any:
         if event == "line":
@@ -90,7 +90,7 @@ def traced(run: Callable[[], object], visit: Callable[[FrameType], None]) -> Non
     def enter(frame: FrameType, event: str, argument: object) -> Any:
         code = frame.f_code
         return (
-            local if code.co_filename in OURS and code.co_name != "__del__" else None
+            local if code.co_filename in files and code.co_name != "__del__" else None
         )  # what that raises, Python drops
 
     before = sys.gettrace()
@@ -137,8 +137,8 @@ class Scenario:
             assert b"".join(parts) == b"small"
 
 
-def places(run: Callable[[], None], pool: calamint.Pool) -> list[Place]:
-    """Every line of the driver that it executes: the first time, one in the middle, and the last."""
+def places(run: Callable[[], None], pool: calamint.Pool, files: Collection[str] = OURS) -> list[Place]:
+    """Every line of these files that it executes: the first time, one in the middle, and the last."""
     counts: dict[tuple[str, int], int] = {}
 
     def visit(frame: FrameType) -> None:
@@ -146,7 +146,7 @@ def places(run: Callable[[], None], pool: calamint.Pool) -> list[Place]:
             place = (frame.f_code.co_filename, frame.f_lineno)
             counts[place] = counts.get(place, 0) + 1
 
-    traced(run, visit)
+    traced(run, visit, files)
     return [(*place, time) for place, count in counts.items() for time in sorted({1, (count + 1) // 2, count})]
 
 
@@ -162,7 +162,7 @@ def interrupt_at(place: Place, run: Callable[[], None], pool: calamint.Pool) -> 
                 raise KeyboardInterrupt
 
     try:
-        traced(run, visit)
+        traced(run, visit, {file})
     except KeyboardInterrupt:
         return True
     return False
@@ -195,7 +195,7 @@ def interrupt_everywhere(http1: bool, cold: bool, step: int) -> None:
             assert len({it.target for it in seen}) == len(seen), place
             assert all([CONTENT.startswith(it.content) for it in seen]), place
         assert reached > 0.5 * number
-        assert 0.05 * number < condemned < 0.8 * number
+        assert 0.05 * number < condemned < 0.9 * number  # of all places 0.71; few of them are looked at
         assert peer.report.protocol_errors == ()
 
 

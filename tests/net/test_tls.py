@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives import serialization
 import calamint
 from calamint import core
 from calamint.core import frames
+from calamint.core.url import Origin
 from calamint.net import tls
+from calamint.net.route import LEAKS, MOST, Route
 from calamint.testing import ScriptedPeer, answer
 from tests.net.thread_server import LIMIT, ThreadServer, no_answer, read_head
 from tests.servers import PrivateCa
@@ -132,7 +134,7 @@ def refused(private_ca: PrivateCa, context: ssl.SSLContext, **options: object) -
 )
 def test_the_wrong_name(private_ca: PrivateCa, name: str, words: str) -> None:
     error, seen = refused(private_ca, server_context(private_ca), server_hostname=name)
-    assert words in str(error) and f"no TLS with {name}" in str(error)
+    assert words in str(error) and str(error).startswith("no TLS with 127.0.0.1:")
     assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
     assert "ALERT_BAD_CERTIFICATE" in seen  # the server is told why
 
@@ -430,7 +432,9 @@ def test_we_say_close_notify(private_ca: PrivateCa) -> None:
 def test_a_handshake_that_stalls() -> None:
     began = time.monotonic()
     with ThreadServer(no_answer) as server:
-        with pytest.raises(calamint.ConnectTimeout, match="no TLS with 127.0.0.1 within the connect limit") as caught:
+        with pytest.raises(
+            calamint.ConnectTimeout, match="no TLS with 127.0.0.1:[0-9]+ within the connect limit"
+        ) as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False, timeout=0.2)
     assert 0.2 <= time.monotonic() - began < 5.0
     assert caught.value.unprocessed
@@ -462,7 +466,7 @@ def test_a_server_without_tls(said: bytes) -> None:
 
     with ThreadServer(handle) as server:
         with pytest.raises(
-            calamint.ConnectError, match="no TLS with 127.0.0.1: .*(WRONG_VERSION|EOF|UNEXPECTED)"
+            calamint.ConnectError, match="no TLS with 127.0.0.1:[0-9]+: .*(WRONG_VERSION|closed|UNEXPECTED)"
         ) as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False)
     assert caught.value.unprocessed
@@ -474,7 +478,7 @@ def test_a_reset_in_the_handshake() -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
 
     with ThreadServer(handle) as server:
-        words = "the connection broke in the TLS handshake: Connection reset by peer"
+        words = "no TLS with 127.0.0.1:[0-9]+: the connection broke: Connection reset by peer"
         with pytest.raises(calamint.ConnectError, match=words) as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False)
     assert caught.value.unprocessed
@@ -606,3 +610,30 @@ def test_answers_in_order_over_tls(private_ca: PrivateCa) -> None:
             with calamint.connect(peer.url, verify=str(private_ca.ca_file), **options) as connection:  # type: ignore[arg-type]
                 for _ in range(2):
                     assert connection.response(connection.request("POST", "/", (), content)).content == content
+
+
+@pytest.mark.skipif(not LEAKS, reason="this Python gives it back, and so it is asked for each time")
+def test_a_session_is_asked_for_rarely(private_ca: PrivateCa) -> None:
+    """Each time costs kilobytes that Python does not give back; so one is used for ten minutes, however many handshakes."""
+    origin, protocols = Origin("https", "localhost", 443), ("http/1.1",)
+    route = Route(private_ca.ca_file)
+    with ThreadServer(serve_one, tls=server_context(private_ca), connections=3) as server:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", server.port), LIMIT) as sock:
+                pipe = route.start_tls(origin, protocols)
+                while not pipe.handshake():
+                    sock.sendall(pipe.sealed())
+                    pipe.feed(sock.recv(65_536))
+                pipe.seal(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                sock.sendall(pipe.sealed())
+                while not pipe.open():
+                    pipe.feed(sock.recv(65_536))
+                for _ in range(5):
+                    route.keep_session(origin, protocols, pipe)
+    ((_, asked),) = route._asked.values()
+    assert asked == 1 and len(route._sessions) == 1
+    others = [Origin("https", f"{number}.test", 443) for number in range(MOST)]  # with the first one, one too many
+    for other in others:
+        route.keep_session(other, protocols, pipe)
+    assert (others[-2], protocols) in route._sessions
+    assert (others[-1], protocols) not in route._sessions

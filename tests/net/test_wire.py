@@ -12,8 +12,10 @@ import pytest
 import calamint
 from calamint import core
 from calamint.core import frames
+from calamint.net.handshake import Layers, Secure
 from calamint.net.tls import TLSPipe, make_context
-from calamint.net.wire import HAS_POLL, Waiter, Wire, start_tls
+from calamint.net.wire import HAS_POLL, Waiter, Wire
+from calamint.net.wire import shake_hands as handshake
 from tests.net.thread_server import LIMIT, ThreadServer
 from tests.servers import PrivateCa
 
@@ -174,7 +176,9 @@ def abort_after(sock: socket.socket, data: bytes) -> None:
 
 
 def shake_hands(sock: socket.socket, ca: PrivateCa) -> Wire:
-    return Wire(sock, start_tls(sock, make_context(str(ca.ca_file)), "localhost", time.monotonic() + LIMIT))
+    layers = Layers([Secure(TLSPipe(make_context(str(ca.ca_file)), "localhost"), "localhost")])
+    handshake(sock, layers, time.monotonic() + LIMIT)
+    return Wire(sock, layers.pipe)
 
 
 def test_what_is_sealed_and_has_not_left(private_ca: PrivateCa) -> None:

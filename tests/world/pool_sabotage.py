@@ -43,15 +43,15 @@ POOL_MUTATIONS = (
     Mutation(
         "the timer forgets the connections",
         "pool.py",
-        "    pool.wake = min(pool.wake, verbs.next_timeout(value))\n",
+        "    if value.wake < pool.wake:\n        pool.wake = value.wake\n",
         "",
     ),
     Mutation(
         "what is flushed does not arm the timer",
         "pool.py",
-        "        report(pool, held, before, events, now)\n"
-        "        pool.wake = min(pool.wake, verbs.next_timeout(held.value))\n",
-        "        report(pool, held, before, events, now)\n",
+        "            report(pool, held, before, events, now)\n"
+        "            pool.wake = min(pool.wake, held.value.wake)\n",
+        "            report(pool, held, before, events, now)\n",
         20_000,
     ),
     Mutation(
@@ -109,7 +109,7 @@ POOL_MUTATIONS = (
     Mutation(
         "a connection without a slot stays among the free",
         "pool.py",
-        "    else:\n        site.free.pop(held.id, None)\n    if verbs.in_flight(value):",
+        "        site.free.pop(held.id, None)\n    if verbs.in_flight(value):",
         "    if verbs.in_flight(value):",
     ),
     Mutation(
@@ -169,8 +169,8 @@ POOL_MUTATIONS = (
     Mutation(
         "a server's word on how long it waits is not heard",
         "pool.py",
-        "                    held.expiry = min(",
-        "                    held.expiry = max(",
+        "                held.expiry = min(",
+        "                held.expiry = max(",
     ),
     Mutation(
         "an old connection goes on",

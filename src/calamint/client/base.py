@@ -77,6 +77,7 @@ class BaseClient:
         max_redirects: int,
         base_url: str | URL,
         trust_env: bool,
+        uds: str | None,
         default_encoding: str | Callable[[bytes], str],
         retries: int,
         coding_limits: CodingLimits,
@@ -85,6 +86,8 @@ class BaseClient:
         """`direct`: no proxy of the environment is on the way."""
         if retries not in (0, 1):
             raise ValueError(f"retries={retries}: 1, once more what was provably not processed, or 0, nothing")
+        if proxy is not None and uds is not None:
+            raise ValueError("uds= and proxy= both say where to connect to: choose one of them")
         self.auth = auth
         self.params = params
         self.follow_redirects = follow_redirects
@@ -102,7 +105,8 @@ class BaseClient:
         self._proxy = Proxy(proxy) if isinstance(proxy, str) else proxy
         self._proxies: ProxyMap | None = None
         if self._proxy is None and trust_env and not direct:
-            self._proxies = proxies_from_environment(os.environ)
+            found = proxies_from_environment(os.environ)
+            self._proxies = found if found.proxies else None
 
     @property
     def base_url(self) -> str:
@@ -177,7 +181,7 @@ class BaseClient:
         elif url.parsed.userinfo:
             chosen = (url.username, url.password)
         else:
-            chosen = None if "authorization" in request.headers else self.auth
+            chosen = None if self.auth is None or "authorization" in request.headers else self.auth
         if chosen is not None:
             request.headers["Authorization"] = basic(chosen)
         request.url = url.bare()
@@ -197,17 +201,20 @@ class BaseClient:
         return Settled(timeout, None if total is None else time.monotonic() + total)
 
     def _aim(self, request: Request) -> Parsed:
-        """Where a request goes, with what its extensions say about that."""
-        if "sni_hostname" in request.extensions:
-            raise ValueError(
-                "extensions['sni_hostname'] is not here: write the host that is meant, and a resolver= for it"
-            )
+        """Where a request goes; another target may be among its extensions."""
         parsed, target = request.url.parsed, request.extensions.get("target")
         if target is None:
             return parsed
         if not isinstance(target, bytes):
             raise TypeError(f"extensions['target'] is of type {type(target).__name__}: give bytes")
         return Parsed(parsed.origin, target.decode("ascii"), "", "")
+
+    def _certified(self, request: Request) -> str | None:
+        """The name that the server's certificate must have, where it is not the URL's host."""
+        name = request.extensions.get("sni_hostname")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"extensions['sni_hostname'] is of type {type(name).__name__}: give a str")
+        return name
 
     def _choose_proxy(self, url: URL) -> Proxy | None:
         """The proxy for this URL."""
@@ -230,13 +237,11 @@ class BaseClient:
         Credentials go to no other origin than the one that they were meant for, and do not come back later in the chain.
         """
         url = follow(request.url, response.headers.get_list("location"))
-        method = request.method
-        status = response.status_code
-        if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
-            method = "GET"
+        method = method_after(response.status_code, request.method)
         same_method, same_origin = method == request.method, url.parsed.origin == request.url.parsed.origin
         fields = [(name, value) for name, value in request.headers.raw if keeps(name.lower(), same_origin, same_method)]
-        extensions = {name: value for name, value in request.extensions.items() if name != "target"}
+        own = ("target",) if same_origin else ("target", "sni_hostname")
+        extensions = {name: value for name, value in request.extensions.items() if name not in own}
         following = Request(method, url, headers=fields, extensions=extensions)
         following.body = request.body if same_method else NOTHING
         return following
@@ -372,6 +377,11 @@ def basic(auth: Auth) -> str:
     if b":" in user:
         raise ValueError("a colon in the user's name: Basic credentials have no place for it (RFC 7617 §2)")
     return "Basic " + b64encode(user + b":" + password).decode("ascii")
+
+
+def method_after(status: int, method: str) -> str:
+    """The method of the request that a redirect asks for (RFC 9110 §15.4): some turn a POST, or anything, into a GET."""
+    return "GET" if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST") else method
 
 
 def keeps(name: bytes, same_origin: bool, same_method: bool) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Union, final
 
 from calamint.core.value import SECRET_FIELDS, Fields
-from calamint.net.response import to_bytes
+from calamint.net.response import to_bytes, to_fields
 
 HeadersInit = Union["Headers", Mapping[str, str], Iterable[tuple[str | bytes, str | bytes]]]
 
@@ -20,7 +20,7 @@ class Headers(MutableMapping[str, str]):
     __slots__ = ("_fields",)
 
     def __init__(self, headers: HeadersInit | None = None) -> None:
-        self._fields: list[tuple[bytes, bytes]] = to_list(headers)
+        self._fields: Fields = read_fields(headers)  # what a change replaces, so that it may be shared
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
@@ -30,7 +30,7 @@ class Headers(MutableMapping[str, str]):
     @property
     def fields(self) -> Fields:
         """The same as a tuple, as the core takes them."""
-        return tuple(self._fields)
+        return self._fields
 
     def get_list(self, key: str, split_commas: bool = False) -> list[str]:
         """All values of this name, in their order; `split_commas`: also where one line holds several."""
@@ -50,13 +50,13 @@ class Headers(MutableMapping[str, str]):
 
     def add(self, name: str, value: str) -> None:
         """One more field, beside those of the same name."""
-        self._fields += to_list([(name, value)])
+        self._fields += read_fields([(name, value)])
 
     def update(self, headers: HeadersInit | None = None) -> None:  # type: ignore[override]  # without keywords, as in httpx
         """These take the place of those with the same names."""
-        fields = to_list(headers)
+        fields = read_fields(headers)
         names = {name.lower() for name, _ in fields}
-        self._fields = [field for field in self._fields if field[0].lower() not in names] + fields
+        self._fields = (*[field for field in self._fields if field[0].lower() not in names], *fields)
 
     def __getitem__(self, key: str) -> str:
         values = self.get_list(key)
@@ -65,22 +65,24 @@ class Headers(MutableMapping[str, str]):
         return ", ".join(values)
 
     def __setitem__(self, key: str, value: str) -> None:
-        [field] = to_list([(key, value)])
+        [field] = read_fields([(key, value)])
         name = field[0].lower()
         found = [place for place, (other, _) in enumerate(self._fields) if other.lower() == name]
+        fields = list(self._fields)
         for place in reversed(found[1:]):
-            del self._fields[place]
+            del fields[place]
         if found:
-            self._fields[found[0]] = field
+            fields[found[0]] = field
         else:
-            self._fields.append(field)
+            fields.append(field)
+        self._fields = tuple(fields)
 
     def __delitem__(self, key: str) -> None:
         name = to_bytes(key).lower()
         kept = [field for field in self._fields if field[0].lower() != name]
         if len(kept) == len(self._fields):
             raise KeyError(key)
-        self._fields = kept
+        self._fields = tuple(kept)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(self.get_list(key))
@@ -94,7 +96,7 @@ class Headers(MutableMapping[str, str]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Headers | Mapping):
             return NotImplemented
-        mine, theirs = [sorted([(name.lower(), value) for name, value in to_list(item)]) for item in (self, other)]
+        mine, theirs = [sorted([(name.lower(), value) for name, value in read_fields(item)]) for item in (self, other)]
         return mine == theirs
 
     def __repr__(self) -> str:
@@ -105,18 +107,18 @@ class Headers(MutableMapping[str, str]):
         return f"Headers({shown!r})"
 
 
-def to_list(headers: HeadersInit | None) -> list[tuple[bytes, bytes]]:
-    """Fields as pairs of bytes."""
+def read_fields(headers: HeadersInit | None) -> Fields:
+    """Fields as pairs of bytes. Raises TypeError for what is neither text nor bytes."""
     if headers is None:
-        return []
+        return ()
     if isinstance(headers, Headers):
-        return list(headers._fields)
+        return headers._fields
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for name, value in pairs:
         if not isinstance(name, str | bytes) or not isinstance(value, str | bytes):
             kinds = f"{type(name).__name__}: {type(value).__name__}"
             raise TypeError(f"the field {name!r} is of the types {kinds}: names and values are text or bytes")
-    return [(to_bytes(name), to_bytes(value)) for name, value in pairs]
+    return to_fields(pairs)
 
 
 def to_text(value: bytes) -> str:

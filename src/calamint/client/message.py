@@ -27,9 +27,10 @@ class Request:
     """A request, to be sent by a client: `client.build_request(…)` makes one with what the client adds.
 
     `content`: bytes, text, a file or pieces of bytes; `data`: a form; `json`: whatever the json module encodes. `params`
-    are appended to the query. `extensions`: "timeout" (seconds, a Timeout, or a dict as httpx has it) and "target" (bytes:
-    what the request line says instead of the URL's path and query). A pickled request has only what is plain of them, and no
-    content that comes in pieces. Raises InvalidURL, UnsupportedProtocol, TypeError for content of another kind.
+    are appended to the query. `extensions`: "timeout" (seconds, a Timeout, or a dict as httpx has it), "target" (bytes:
+    what the request line says instead of the URL's path and query), and "sni_hostname" (the name in the server's
+    certificate). A pickled request has only what is plain of them, and no content that comes in pieces. Raises InvalidURL,
+    UnsupportedProtocol, TypeError for content of another kind.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class Response:
         self.is_closed = stream is None
         self.is_stream_consumed = stream is None
         self.num_bytes_downloaded = 0
-        self._headers: Headers | Fields = Headers(headers)
+        self._headers: Headers | Fields = () if headers is None else Headers(headers)  # fields: names in lower case
         self._request = request
         self._coding_limits = coding_limits
         self._raw: bytes | None = None  # all of the content as it came, until it is decoded
@@ -157,41 +158,37 @@ class Response:
         self._elapsed: float | None = None
         self._began: float | None = None
         if stream is None:
-            self._make(content, text, html, json)
+            self._raw = b""
+            if content is not None or text is not None or html is not None or json is not None:
+                self._make(content, text, html, json)
 
     def _make(self, content: bytes | str | None, text: str | None, html: str | None, json: object) -> None:
         """The content that whoever makes a response gives it."""
-        given: tuple[str, bytes] | None = None
+        kind = ""
         if text is not None:
-            given = ("text/plain; charset=utf-8", text.encode())
+            kind, data = "text/plain; charset=utf-8", text.encode()
         elif html is not None:
-            given = ("text/html; charset=utf-8", html.encode())
+            kind, data = "text/html; charset=utf-8", html.encode()
         elif json is not None:
             dumped = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            given = ("application/json", dumped.encode())
-        elif content is not None:
-            if not isinstance(content, str | bytes):
-                raise TypeError(
-                    f"content is of type {type(content).__name__}: give bytes or text, or pieces as stream="
-                )
-            given = ("", content.encode() if isinstance(content, str) else content)
-        if given is not None:
-            kind, data = given
-            if kind and "content-type" not in self.headers:
-                self.headers["content-type"] = kind
-            if "content-length" not in self.headers and "transfer-encoding" not in self.headers:
-                self.headers["content-length"] = str(len(data))
-            self._raw = data
-            self.num_bytes_downloaded = len(data)
+            kind, data = "application/json", dumped.encode()
+        elif isinstance(content, str | bytes):
+            data = content.encode() if isinstance(content, str) else content
         else:
-            self._raw = b""
+            raise TypeError(f"content is of type {type(content).__name__}: give bytes or text, or pieces as stream=")
+        if kind and "content-type" not in self.headers:
+            self.headers["content-type"] = kind
+        if "content-length" not in self.headers and "transfer-encoding" not in self.headers:
+            self.headers["content-length"] = str(len(data))
+        self._raw = data
+        self.num_bytes_downloaded = len(data)
 
     # The head
 
     @property
     def headers(self) -> Headers:
         """The header fields."""
-        if not isinstance(self._headers, Headers):
+        if isinstance(self._headers, tuple):  # asked in this way round, which costs less where it is one
             self._headers = Headers(self._headers)
         return self._headers
 
@@ -339,7 +336,12 @@ class Response:
 
     def _decoder(self) -> Decoder | None:
         """What undoes its codings and holds its limits, if it has any."""
-        codings, total = self.headers.get("content-encoding", ""), self._coding_limits.total
+        total = self._coding_limits.total
+        if isinstance(self._headers, tuple):
+            found = [value for name, value in self._headers if name == b"content-encoding"]
+            codings = b", ".join(found).decode("latin-1")
+        else:
+            codings = self._headers.get("content-encoding", "")
         if not codings and total is None:
             return None
         decoder = decoder_for(codings, self._coding_limits)

@@ -37,7 +37,7 @@ class Client(BaseClient):
     not absolute. `verify`, `cert`: see `calamint.net.tls.make_context`. `proxy`: a URL or a `Proxy` for everything; else, with
     `trust_env`, the environment says: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY. `retries`: 1, what was provably not
     processed is sent once more, or 0. `coding_limits`: what content may decode to. `limits`, `settings`: of the pool, and of each
-    connection. `uds`: a Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect from;
+    connection. `uds`: a Unix domain socket to connect to, without proxies; `local_address`: of this host, to connect from;
     `resolver`: from host and port to addresses, as socket.getaddrinfo gives them. `tracer`: whom to tell what happens.
     `transport`: what answers instead of the network, such as a `MockTransport`.
 
@@ -81,6 +81,7 @@ class Client(BaseClient):
             max_redirects=max_redirects,
             base_url=base_url,
             trust_env=trust_env,
+            uds=uds,
             default_encoding=default_encoding,
             retries=retries,
             coding_limits=coding_limits,
@@ -164,6 +165,7 @@ class Client(BaseClient):
                 connect=timeout.connect,
                 replay=self._retries > 0,
                 proxy=self._choose_proxy(request.url),
+                server_hostname=self._certified(request),
             )
             if stream or self._coding_limits.total is not None:
                 call.words = f"{call.words}, streamed at {caller()}"

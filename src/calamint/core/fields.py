@@ -251,3 +251,15 @@ def check_trailers(fields: Fields) -> None:
     for name, _ in fields:
         if name.lower() in FORBIDDEN_TRAILERS:
             raise LocalProtocolError(f"the field {name!r} may not stand in trailers (RFC 9110 §6.5.1)")
+
+
+def find_keepalive(fields: Fields) -> int:
+    """For how many seconds the peer keeps an idle connection, where it says so (`Keep-Alive: timeout=5`), or -1."""
+    found = -1
+    for name, value in fields:
+        if name == b"keep-alive":
+            for part in value.lower().split(b","):
+                parameter, _, seconds = part.strip().partition(b"=")
+                if parameter == b"timeout" and seconds.isdigit() and len(seconds) < 9:
+                    found = int(seconds)
+    return found

@@ -9,18 +9,16 @@ known to its connection.
 from typing import Final
 
 from calamint.core import verbs
-from calamint.core.errors import ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
+from calamint.core.errors import HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
 from calamint.core.events import (
-    ConnectionClosed,
     Event,
-    GoAwayReceived,
     InterimReceived,
     RequestFailed,
     ResponseEnded,
     ResponseReceived,
 )
 from calamint.core.exchange import CLOCKS, Clocks, Settings, check_seconds
-from calamint.core.fields import check_fields, check_method, check_target, find_length
+from calamint.core.fields import check_fields, check_method, check_target, find_keepalive, find_length
 from calamint.core.http1_state import IDEMPOTENT
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import (
@@ -46,11 +44,10 @@ from calamint.core.pool_view import (
     count_output,
     name,
     snapshot,
-    tell_closed,
+    tell_connection,
     tell_dial,
     tell_end,
     tell_failure,
-    tell_goaway,
     tell_replay,
 )
 from calamint.core.snapshot import Snapshot
@@ -262,9 +259,10 @@ def flushed(pool: Pool, id: int, now: float, unsent: int = 0) -> list[Action]:
     if held is not None:
         before = held.value
         held.value, out, events = verbs.flush(before, now, unsent)
-        write(pool, held, out)
-        report(pool, held, before, events, now)
-        pool.wake = min(pool.wake, verbs.next_timeout(held.value))
+        if held.value is not before:
+            write(pool, held, out)
+            report(pool, held, before, events, now)
+            pool.wake = min(pool.wake, held.value.wake)
     return finish(pool, now)
 
 
@@ -434,16 +432,10 @@ def report(
 ) -> None:
     """What happened on a connection, to whom it happened; with its first failure goes what there was before."""
     for event in events:
-        if isinstance(event, GoAwayReceived):
-            tell_goaway(pool, held, event)
-            if event.code == ENHANCE_YOUR_CALM:
-                site = pool.sites[held.key]
-                site.keepalive = site.keepalive * 2
-        elif isinstance(event, ConnectionClosed):
-            tell_closed(pool, held, event)
         ref: int = getattr(event, "ref", 0)
         job = held.jobs.get(ref)
         if job is None:
+            tell_connection(pool, held, event)
             continue
         if isinstance(event, RequestFailed):
             del held.jobs[ref]
@@ -461,27 +453,20 @@ def report(
                 held.failed = True
                 end(pool, job, as_known(job, event), now, verbs.snapshot(before, now))
             continue
-        if isinstance(event, InterimReceived | ResponseReceived):
-            job.heard = True
-            if isinstance(event, ResponseReceived):
-                job.status = event.status
-                learn(pool, held, event)
         if isinstance(event, ResponseEnded):
             del held.jobs[ref]
             held.served += 1
             end(pool, job, event, now)
-        else:
-            pool.out.append(Deliver(job.ticket, event))
-
-
-def learn(pool: Pool, held: Held, event: ResponseReceived) -> None:
-    """How long the peer keeps an idle connection, where it says so (`Keep-Alive: timeout=5`)."""
-    for field, value in event.fields:
-        if field == b"keep-alive":
-            for part in value.lower().split(b","):
-                parameter, _, seconds = part.strip().partition(b"=")
-                if parameter == b"timeout" and seconds.isdigit() and len(seconds) < 9:
-                    held.expiry = min(pool.limits.keepalive_expiry, float(int(seconds)))
+            continue
+        if isinstance(event, ResponseReceived):
+            job.heard = True
+            job.status = event.status
+            said = -1 if isinstance(held.value, HTTP2Connection) else find_keepalive(event.fields)
+            if said >= 0:
+                held.expiry = min(pool.limits.keepalive_expiry, said)
+        elif isinstance(event, InterimReceived):
+            job.heard = True
+        pool.out.append(Deliver(job.ticket, event))
 
 
 def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool) -> bool:
@@ -508,15 +493,17 @@ def refresh(pool: Pool, held: Held) -> bool:
     if isinstance(value, HTTP2Connection):
         if site.only_http1 or 2 * len(value.control.unsent) > value.peer.limit > 0:
             held.retired = True  # or its slots are taken by resets that have to wait
-    over = held.retired or verbs.is_draining(value)
-    if not over and verbs.capacity(value) > 0:
+    over = False
+    if not held.retired and verbs.capacity(value) > 0:  # which it has not where it is draining
         site.free[held.id] = held
     else:
+        over = held.retired or verbs.is_draining(value)
         site.free.pop(held.id, None)
     if verbs.in_flight(value):
         held.idle_at = INFINITY
         pool.idle.pop(held.id, None)
-    pool.wake = min(pool.wake, verbs.next_timeout(value))
+    if value.wake < pool.wake:
+        pool.wake = value.wake
     return over
 
 

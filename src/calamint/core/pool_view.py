@@ -1,7 +1,7 @@
 """What can be seen of a pool: its snapshot, its numbers, and what it tells of as it happens."""
 
 from calamint.core import verbs
-from calamint.core.errors import Failure
+from calamint.core.errors import ENHANCE_YOUR_CALM, Failure
 from calamint.core.events import ConnectionClosed, Event, GoAwayReceived, RequestFailed
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import (
@@ -65,6 +65,18 @@ def protocol(pool: Pool, ticket: int) -> str:
     return verbs.protocol(pool.held[job.id].value) if job is not None and job.id else ""
 
 
+def connection(pool: Pool, ticket: int) -> int:
+    """The connection that this request runs on; 0 while it waits and when it is over."""
+    job = pool.jobs.get(ticket)
+    return 0 if job is None else job.id
+
+
+def is_dialling(pool: Pool, ticket: int) -> bool:
+    """Whether this request waits for a connection that is being made."""
+    job = pool.jobs.get(ticket)
+    return job is not None and not job.id and bool(pool.sites[job.key].dials)
+
+
 def count_output(pool: Pool, held: Held) -> None:
     """Resets that went out, and content that began to wait for the peer's window, since this was last looked at."""
     value = held.value
@@ -84,9 +96,19 @@ def count_output(pool: Pool, held: Held) -> None:
             pool.out.append(Report("stall", name(held.key), held.id, 0, "content waits for the peer's window"))
 
 
+def tell_connection(pool: Pool, held: Held, event: Event) -> None:
+    """Something happened to a connection, or to a request that is over for its caller."""
+    if isinstance(event, GoAwayReceived):
+        tell_goaway(pool, held, event)
+    elif isinstance(event, ConnectionClosed):
+        tell_closed(pool, held, event)
+
+
 def tell_goaway(pool: Pool, held: Held, event: GoAwayReceived) -> None:
-    """The peer ends the connection (RFC 9113 §6.8)."""
+    """The peer ends the connection (RFC 9113 §6.8); where we were too eager (§10.5), its origin gets fewer PINGs."""
     pool.counts[GOAWAYS] += 1
+    if event.code == ENHANCE_YOUR_CALM:
+        pool.sites[held.key].keepalive *= 2
     text = f"GOAWAY, last stream {event.last_stream_id}, {event.debug!r}"
     pool.out.append(Report("goaway", name(held.key), held.id, 0, text, event.code))
 

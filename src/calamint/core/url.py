@@ -19,13 +19,17 @@ UNSAFE: Final = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]|%(?![0-9A-Fa-f]{2
 class Origin(Value):
     """Scheme, host and port (RFC 9110 §4.3.1); an IPv6 host stands here without its brackets."""
 
-    __slots__ = ("scheme", "host", "port")
     __match_args__: ClassVar[tuple[str, ...]] = ("scheme", "host", "port")
+    __slots__ = ("hashed", *__match_args__)
 
     def __init__(self, scheme: str, host: str, port: int) -> None:
         self.scheme: Final = scheme
         self.host: Final = host
         self.port: Final = port
+        self.hashed: Final = hash((scheme, host, port))  # once: a request asks for it more than once
+
+    def __hash__(self) -> int:
+        return self.hashed
 
     def authority(self) -> str:
         """What `Host` and `:authority` say: the port only where it is not the scheme's own (RFC 9110 §7.2)."""

@@ -17,6 +17,7 @@ from calamint.core.url import URL
 from calamint.core.value import INFINITY
 from calamint.net.aio_desk import Desk, Inbox
 from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.extra import extra
 from calamint.net.proxy import Proxy
 from calamint.net.response import Headers, Response, assemble, to_fields
 from calamint.net.route import Route, Routes
@@ -56,6 +57,28 @@ class Call:
         """Whether its last event has come, if not been taken."""
         return self._inbox.over
 
+    @property
+    def is_dialling(self) -> bool:
+        """Whether it waits for a connection that is being made."""
+        return pool_view.is_dialling(self._desk.pool, self._inbox.ticket)
+
+    def extra(self, name: str) -> object:
+        """Something about its connection, None where it has none yet or any more: see `calamint.net.extra`."""
+        desk = self._desk
+        link = self._inbox.link or desk.links.get(pool_view.connection(desk.pool, self._inbox.ticket))
+        return None if link is None else extra(link.sock, link.tls, name)
+
+    async def start(self) -> str:
+        """Waits until it has a connection, or is over; what it is spoken in then, or nothing."""
+        inbox = self._inbox
+        while not (inbox.over or inbox.events or self.protocol):
+            self._desk.starters.add(inbox)
+            try:
+                await self._next()
+            finally:
+                self._desk.starters.discard(inbox)
+        return self.protocol
+
     async def receive(self) -> Event | None:
         """The next event of this request; None when the last one has been taken.
 
@@ -67,7 +90,7 @@ class Call:
             if inbox.over:
                 self._check()
                 return None
-            await self._wait()
+            await self._next()
         event = inbox.events.popleft()
         if isinstance(event, DataReceived):
             self._consume(len(event.data))
@@ -80,7 +103,7 @@ class Call:
             if inbox.over:
                 self._check()
                 return []
-            await self._wait()
+            await self._next()
         return self.receive_ready()
 
     def receive_ready(self) -> list[Event]:
@@ -100,11 +123,11 @@ class Call:
                 inbox.ahead += inbox.unread
                 self._credit(inbox.unread)
             else:
-                await self._wait()
+                await self._next()
         self._check()
-        events = list(inbox.events)
+        response = assemble(inbox.events)
         inbox.events.clear()
-        return assemble(events)
+        return response
 
     async def send_data(self, data: bytes, *, end: bool = False, trailers: Headers = ()) -> bool:
         """More of the request's content; False when the request is over, and its events say how.
@@ -157,16 +180,13 @@ class Call:
             self._desk.drop(self._inbox.ticket)
             warnings.warn(f"a request was dropped unclosed: {self.words}", ResourceWarning, stacklevel=2, source=self)
 
-    async def _wait(self) -> None:
-        """Until something comes."""
+    def _next(self) -> "asyncio.Future[None]":
+        """What is done when something comes."""
         inbox = self._inbox
-        if inbox.reader is not None:
+        if inbox.reader is not None and not inbox.reader.done():
             raise RuntimeError("another task is waiting for this request")
         inbox.reader = self._desk.future()
-        try:
-            await inbox.reader
-        finally:
-            inbox.reader = None
+        return inbox.reader
 
     def _consume(self, size: int) -> None:
         """Content has been taken from the inbox."""
@@ -249,21 +269,24 @@ class Pool:
         replay: bool = True,
         protocol: str = "",
         proxy: Proxy | None = None,
+        server_hostname: str | None = None,
+        only_http1: bool = False,
     ) -> Call:
         """A request, which goes out as soon as a connection has room for it. Never waits.
 
         `content`: all of it, or its beginning with `end=False` and `send_data` for the rest. `timeout`: seconds in all,
         None for no limit; silence is bounded by `clocks`. `pool`: seconds that it may wait for a slot; `connect`: for a
         connection that it needs. `replay`: whether it may be sent once more where the peer did not act on it. `protocol`:
-        of an extended CONNECT (RFC 8441). `proxy`: to be reached through it; `connect` is for all of the way. A URL value
-        may have any target, such as that of a CONNECT.
-        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, and RuntimeError where no asyncio event loop runs; then
-        nothing has changed.
+        of an extended CONNECT (RFC 8441). `proxy`: to be reached through it; `connect` is for all of the way.
+        `server_hostname`: the name in the certificate, if not the URL's host. `only_http1`: HTTP/2 is not asked for, since it
+        has no upgrades (RFC 9113 §8.6). A URL value may have any target, such as that of a CONNECT.
+        Raises LocalProtocolError, InvalidURL, UnsupportedProtocol, ValueError for a proxy where there is `uds`, and
+        RuntimeError where no asyncio event loop runs; then nothing has changed.
         """
         here = self._desk
         if here is None or not here.is_here():
             here = self._begin()
-        key, target = self._find(url, proxy)
+        key, target = self._find(url, proxy, server_hostname, only_http1)
         data = content.encode() if isinstance(content, str) else content
         if data is not None and not isinstance(data, bytes):
             raise TypeError(f"content is {type(data).__name__}, not bytes or str")
@@ -333,14 +356,16 @@ class Pool:
         self._desk = Desk(loop, CorePool(self._limits, self._settings), self._routes, self._tracer)
         return self._desk
 
-    def _find(self, url: str | URL, proxy: Proxy | None) -> tuple[Key, str]:
+    def _find(
+        self, url: str | URL, proxy: Proxy | None, server_hostname: str | None = None, only_http1: bool = False
+    ) -> tuple[Key, str]:
         """What a connection for it may be shared by, and its target. Raises InvalidURL, UnsupportedProtocol."""
         if not isinstance(url, str):
-            return self._routes.aim(url, proxy)
+            return self._routes.aim(url, proxy, server_hostname, only_http1)
         known = self._urls.get(url)
         if known is None:
             known = read_url(url)
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
             self._urls[url] = known
-        return self._routes.aim(known, proxy)
+        return self._routes.aim(known, proxy, server_hostname, only_http1)

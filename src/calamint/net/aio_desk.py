@@ -19,8 +19,9 @@ from calamint.core.errors import Failure
 from calamint.core.events import DataReceived, Event, RequestFailed, ResponseEnded, ResponseReceived, WindowOpened
 from calamint.core.pool_state import Action, Deliver, Dial, Pool, Report, Shut, Write
 from calamint.core.value import INFINITY
-from calamint.net.aio_link import Link, open_link, to_failure
+from calamint.net.aio_link import Approach, Link
 from calamint.net.dial import LONGEST
+from calamint.net.handshake import to_failure
 from calamint.net.route import Routes
 from calamint.net.tls import READ_SIZE
 from calamint.net.trace import Tracer, logger, tell
@@ -38,7 +39,7 @@ must not be collected, since asyncio would warn of what is not closed."""
 class Inbox:
     """What has come for one request, and who waits for it."""
 
-    __slots__ = ("ticket", "events", "unread", "ahead", "over", "failure", "protocol", "reader", "writer")
+    __slots__ = ("ticket", "events", "unread", "ahead", "over", "failure", "protocol", "link", "reader", "writer")
 
     def __init__(self, ticket: int) -> None:
         self.ticket = ticket
@@ -48,6 +49,7 @@ class Inbox:
         self.over = False
         self.failure: Deliver | None = None
         self.protocol = ""
+        self.link: Link | None = None  # that its response came from
         self.reader: asyncio.Future[None] | None = None
         self.writer: asyncio.Future[None] | None = None
 
@@ -75,16 +77,17 @@ class Desk:
         self.tracer = tracer
         self.view = memoryview(bytearray(READ_SIZE))
         self.links: dict[int, Link] = {}  # until their sockets are closed
-        self.dials: dict[int, asyncio.Task[None]] = {}
+        self.dials: dict[int, Approach] = {}
         self.tasks: set[asyncio.Task[object]] = set()
         self.sockets: set[socket.socket] = set()
         self.inboxes: dict[int, Inbox] = {}  # of requests that are not over
         self.paused: set[Link] = set()
         self.writers: set[Inbox] = set()  # those with somebody who waits until content has gone out
+        self.starters: set[Inbox] = set()  # those with somebody who waits until there is a connection
         self.dropped: deque[int] = deque()
         self.timer: asyncio.TimerHandle | None = None
         self.armed = INFINITY  # when it fires
-        self.speaks = ""  # the protocol of what is being delivered
+        self.speaker: Link | None = None  # whose events are being delivered
         self.closing = False
         self.ended = False  # nothing is left, and nothing comes
         self.resting: list[asyncio.Future[None]] = []  # who waits for that
@@ -106,12 +109,11 @@ class Desk:
             elif isinstance(action, Shut):
                 self.shut(action.id)
             elif isinstance(action, Dial):
-                task = self.spawn(open_link(self, action, self.routes.of(action.key)))
-                self.dials[action.id] = task
-                task.add_done_callback(lambda task, id=action.id: self.dialled(id, task))  # type: ignore[misc]  # default
+                self.dials[action.id] = approach = Approach(self, action, self.routes.of(action.key))
+                approach.task.add_done_callback(lambda task, id=action.id: self.dialled(id, task))  # type: ignore[misc]  # default
             else:
                 reports.append(action)
-        if self.paused or self.writers:
+        if self.paused or self.writers or self.starters:
             self.look_again()
         if self.pool.wake < self.armed:
             self.arm()
@@ -122,22 +124,26 @@ class Desk:
         """An event, for the inbox of its request."""
         inbox = self.inboxes.get(action.ticket)
         event = action.event
-        if inbox is None or isinstance(event, WindowOpened):  # that one is for the writer, who looks himself
+        if inbox is None:
             return
-        if isinstance(event, RequestFailed):
-            del self.inboxes[action.ticket]
-            inbox.fail(action)
-            return
-        inbox.events.append(event)
         if isinstance(event, DataReceived):
             inbox.unread += len(event.data)
-        elif isinstance(event, ResponseReceived):
-            inbox.protocol = self.speaks
+        elif isinstance(event, ResponseReceived) and self.speaker is not None:
+            inbox.protocol = self.speaker.protocol
+            inbox.link = self.speaker
         elif isinstance(event, ResponseEnded):
             del self.inboxes[action.ticket]
+            inbox.events.append(event)
             inbox.over = True
             inbox.wake()
             return
+        elif isinstance(event, RequestFailed):
+            del self.inboxes[action.ticket]
+            inbox.fail(action)
+            return
+        elif isinstance(event, WindowOpened):  # that one is for the writer, who looks himself
+            return
+        inbox.events.append(event)
         waiter = inbox.reader
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -150,7 +156,7 @@ class Desk:
             self.paused.discard(link)
             link.end()
         elif id in self.dials:
-            self.dials[id].cancel()
+            self.dials[id].task.cancel()
 
     def look_again(self) -> None:
         """At those that wait for something which no event tells."""
@@ -161,6 +167,9 @@ class Desk:
         for inbox in self.writers:
             if self.may_go_on(inbox) and inbox.writer is not None and not inbox.writer.done():
                 inbox.writer.set_result(None)
+        for inbox in self.starters:
+            if pool_view.protocol(self.pool, inbox.ticket):
+                inbox.wake()
 
     def may_go_on(self, inbox: Inbox) -> bool:
         """Whether more content of a request is welcome."""
@@ -204,6 +213,9 @@ class Desk:
             for link in list(self.links.values()):
                 if link.blocked and not link.over:  # what has left meanwhile is progress
                     self.act(core.flushed(self.pool, link.id, now, link.unsent()))
+            for approach in list(self.dials.values()):
+                if approach.dial.deadline <= now:
+                    self.act(core.dial_failed(self.pool, approach.dial.id, approach.overdue(), now))
             self.act(core.handle_timeout(self.pool, now))
         self.arm()
 
@@ -226,7 +238,7 @@ class Desk:
         if link.fresh:
             link.fresh = False
             self.keep_session(link)
-        self.speaks = link.protocol
+        self.speaker = link
         actions = core.received(self.pool, link.id, data, time.monotonic())
         if actions:
             self.act(actions)
@@ -246,7 +258,7 @@ class Desk:
     def lost(self, link: Link, clean: bool, reason: str) -> None:
         """Nothing more comes: the connection is over."""
         unsent = sum([len(data) for data in link.out])
-        self.speaks = link.protocol
+        self.speaker = link
         self.act(core.closed(self.pool, link.id, time.monotonic(), unsent, clean, reason))
 
     def gone(self, link: Link) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Final, Protocol, TypeVar, cast
 
-from calamint.core.errors import ConnectError, Failure
+from calamint.core.errors import Failure
 from calamint.core.pool_state import Dial
 from calamint.core.value import INFINITY
 from calamint.net.dial import (
@@ -100,7 +100,8 @@ class Link(asyncio.BufferedProtocol):
 
     def unsent(self) -> int:
         """Bytes that the kernel has not taken, as far as is known; with TLS a few more."""
-        return sum([len(data) for data in self.out]) + self.transport.get_write_buffer_size()
+        waiting = sum([len(data) for data in self.out]) if self.out else 0
+        return waiting + self.transport.get_write_buffer_size()
 
     def flush(self) -> None:
         """Writes as long as the kernel takes all, and the owner has more."""
@@ -235,6 +236,13 @@ class Link(asyncio.BufferedProtocol):
                 self.finish(True)
         self.owner.gone(self)
 
+    def cut(self) -> None:
+        """Its transport was closed as soon as it was made, which not every event loop tells."""
+        self.blocked = True  # and none takes more
+        if not self.over:
+            self.owner.lost(self, False, "its transport was closed")
+        self.owner.gone(self)
+
     def drain(self) -> None:
         """What had come before it broke: the transport gives that up, and has not closed the socket yet."""
         try:
@@ -244,25 +252,41 @@ class Link(asyncio.BufferedProtocol):
             pass
 
 
-async def open_link(owner: Owner, dial: Dial, route: Route) -> None:
-    """Makes a connection, and gives it to its owner. Raises Refused, ConnectError."""
-    loop, origin = owner.loop, dial.key.origin
-    if route.uds is not None:
-        sock = open_unix(route.uds, time.monotonic() + LONGEST)  # which does not wait
-        sock.setblocking(False)
-        owner.sockets.add(sock)
-    else:
-        host, port = route.address(origin)
-        addresses = await look_up(loop, host, port, route.resolver)
-        sock = await open_tcp(owner, Race(host, port, addresses), route.local_address)
-    try:
-        layers = route.layers(origin, dial.protocols)
-        await shake_hands(loop, sock, layers)
-        protocol = route.spoken(origin, dial.protocols, layers.pipe)
-    except BaseException:
-        discard(owner, sock)
-        raise
-    await hand_over(owner, Link(owner, dial, sock, layers.pipe, protocol, layers.leftover))
+class Approach:
+    """A dial under way, in a task of its owner's."""
+
+    def __init__(self, owner: Owner, dial: Dial, route: Route) -> None:
+        self.owner = owner
+        self.dial = dial
+        self.route = route
+        self.race: Race | None = None
+        self.layers: Layers | None = None
+        self.task = owner.spawn(self.run())
+
+    def overdue(self) -> Failure:
+        """What to say when its time is over."""
+        return self.route.overdue(self.dial.key.origin, self.race, self.layers)
+
+    async def run(self) -> None:
+        """Makes the connection, and gives it to its owner. Raises Refused, ConnectError."""
+        owner, dial, route = self.owner, self.dial, self.route
+        loop, origin = owner.loop, dial.key.origin
+        if route.uds is not None:
+            sock = open_unix(route.uds, time.monotonic() + LONGEST)  # which does not wait
+            sock.setblocking(False)
+            owner.sockets.add(sock)
+        else:
+            host, port = route.address(origin)
+            self.race = Race(host, port, await look_up(loop, host, port, route.resolver))
+            sock = await open_tcp(owner, self.race, route.local_address)
+        try:
+            self.layers = layers = route.layers(origin, dial.protocols)
+            await shake_hands(loop, sock, layers)
+            protocol = route.spoken(origin, dial.protocols, layers.pipe)
+        except BaseException:
+            discard(owner, sock)
+            raise
+        await hand_over(owner, Link(owner, dial, sock, layers.pipe, protocol, layers.leftover))
 
 
 async def shake_hands(loop: asyncio.AbstractEventLoop, sock: socket.socket, layers: Layers) -> None:
@@ -289,7 +313,9 @@ async def hand_over(owner: Owner, link: Link) -> None:
         else:
             await owner.loop.create_unix_connection(lambda: link, sock=link.sock)
     except BaseException:
-        if not link.made:
+        if link.made:
+            link.cut()
+        else:
             discard(owner, link.sock)
         raise
 
@@ -366,11 +392,3 @@ def undo(owner: Owner, task: "asyncio.Task[socket.socket]") -> None:
     """An attempt that came too late."""
     if not task.cancelled() and task.exception() is None:
         discard(owner, task.result())
-
-
-def to_failure(error: BaseException) -> Failure:
-    """What a dial has failed of."""
-    if isinstance(error, Refused):
-        return error.failure
-    words = str(error) if isinstance(error, ConnectError) else f"{type(error).__name__}: {error}"
-    return Failure("ConnectError", -1, words, 0, True)

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterable
 from selectors import EVENT_READ, EVENT_WRITE
 
+from calamint.core.errors import Failure
 from calamint.core.pool_state import Dial
 from calamint.core.value import INFINITY
 from calamint.net.dial import LONGEST, Answer, Dialer, Race, begin_lookup, found, open_unix
@@ -96,6 +97,11 @@ class Approach:
     def next_timeout(self) -> float:
         """When `step` has something to do although no socket has; INFINITY for never."""
         return INFINITY if self.dialer is None or self.sock is not None else self.dialer.race.next_timeout()
+
+    def overdue(self) -> Failure:
+        """What to say when its time is over."""
+        race = None if self.dialer is None else self.dialer.race
+        return self.route.overdue(self.origin, race, self.layers)
 
     def close(self) -> None:
         """Gives it up."""

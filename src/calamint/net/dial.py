@@ -134,7 +134,7 @@ class Race:
         """An attempt has failed: another one may begin at once. Raises ConnectError where it was the last."""
         self.running -= 1
         self.next_at = NEVER
-        self.failures.append(f"{address[4][0]!s}: {error.strerror or error}")
+        self.failures.append(f"{address[4][0]!s}: {reason(error)}")
         self.check()
 
     def check(self) -> None:
@@ -152,6 +152,12 @@ class Race:
         return self.next_at if self.waiting else INFINITY
 
 
+def reason(error: OSError) -> str:
+    """Why an attempt has failed, in the system's words: event loops have others, which say where to it was."""
+    own = error.errno if getattr(error, "winerror", None) is None else None
+    return os.strerror(own) if own else error.strerror or str(error)
+
+
 class Dialer:
     """A race run on sockets that do not block. Its caller watches `sockets` for becoming writable, and calls `step` then and
     at `next_timeout`."""
@@ -165,6 +171,8 @@ class Dialer:
         """Goes on; the socket that has won, the others closed, or None while none has. Raises ConnectError when all have lost."""
         try:
             for sock in ready:
+                if sock not in self.sockets:  # another thread has been here since it was seen to be ready
+                    continue
                 address = self.sockets.pop(sock)
                 if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     sock.close()

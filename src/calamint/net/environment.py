@@ -12,6 +12,7 @@ from calamint.core.errors import InvalidURL
 from calamint.core.url import DEFAULT_PORTS, URL, Origin
 from calamint.net.dial import read_url, to_ascii
 from calamint.net.proxy import Proxy
+from calamint.net.tls import Verify
 
 SEPARATORS: Final = re.compile(r"[\s,]+")
 PORT: Final = re.compile(r"[0-9]{1,5}")
@@ -103,13 +104,13 @@ def read_network(text: str) -> Network | None:
         return None
 
 
-def proxies_from_environment(environ: Mapping[str, str]) -> ProxyMap:
+def proxies_from_environment(environ: Mapping[str, str], ssl: Verify = True) -> ProxyMap:
     """The proxies that variables name: HTTP_PROXY and HTTPS_PROXY, or ALL_PROXY for both, but not for what NO_PROXY says.
 
     A name in lower case wins over the same in upper case, also where it is empty, which means none. HTTP_PROXY in upper case
     is not looked at where REQUEST_METHOD is set: in a CGI program (RFC 3875 §4.1.18) a request's field `Proxy` would set it.
-    A value without a scheme is an `http://` proxy. Raises InvalidURL, naming the variable, where a value is no proxy's URL,
-    and ImportError where it is one of SOCKS without its extra.
+    A value without a scheme is an `http://` proxy. `ssl`: whom an `https://` one is taken to be. Raises InvalidURL, naming the
+    variable, where a value is no proxy's URL, and ImportError where it is one of SOCKS without its extra.
     """
     known = dict(environ)  # os.environ of Windows finds names in any case of letters
     proxies: dict[str, Proxy] = {}
@@ -119,14 +120,14 @@ def proxies_from_environment(environ: Mapping[str, str]) -> ProxyMap:
             if variable == "HTTP_PROXY" and "REQUEST_METHOD" in known:
                 continue
             if value := known.get(variable, "").strip():
-                proxies[scheme] = read_proxy(variable, value)
+                proxies[scheme] = read_proxy(variable, value, ssl)
                 break
     return ProxyMap(proxies, known.get("no_proxy", known.get("NO_PROXY", "")))
 
 
-def read_proxy(variable: str, value: str) -> Proxy:
+def read_proxy(variable: str, value: str, ssl: Verify) -> Proxy:
     """The proxy that a variable names."""
     try:
-        return Proxy(value if "://" in value else f"http://{value}")
+        return Proxy(value if "://" in value else f"http://{value}", ssl=ssl)
     except (InvalidURL, ValueError) as error:
         raise InvalidURL(f"{variable} in the environment: {error}") from None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from calamint.core import tunnel
-from calamint.core.errors import CalamintError, Failure
+from calamint.core.errors import CalamintError, ConnectError, Failure, LocalProtocolError
 from calamint.core.url import Origin
 from calamint.core.value import Fields
 from calamint.net.proxy import Proxy
@@ -26,9 +26,19 @@ class Refused(CalamintError):
         self.failure = failure
 
 
+def to_failure(error: BaseException) -> Failure:
+    """What a dial has failed of, whatever was raised."""
+    if isinstance(error, Refused):
+        return error.failure
+    if isinstance(error, ConnectError | LocalProtocolError):
+        return Failure(type(error).__name__, -1, str(error), 0, True)
+    return Failure("ConnectError", -1, f"{type(error).__name__}: {error}", 0, True)
+
+
 class Stage(Protocol):
     """One handshake. `what`: in words, after "no". `kind`: the name of the exception when it fails. `done`: it has been made, and
-    what came behind it is `leftover`. `failure`: why it will never be made. `pipe`: what it leaves around all that follows.
+    what came behind it is `leftover`. `failure`: why it will never be made; `cause`: what was raised then, if anything was.
+    `pipe`: what it leaves around all that follows.
     """
 
     what: str
@@ -36,6 +46,7 @@ class Stage(Protocol):
     done: bool
     leftover: bytes
     failure: Failure | None
+    cause: Exception | None
     pipe: TLSPipe | None
 
     def start(self, now: float) -> bytes:
@@ -49,6 +60,7 @@ class Connect:
     """A tunnel through an HTTP proxy, asked for with CONNECT."""
 
     kind = "ProxyError"
+    cause: Exception | None = None
     pipe: TLSPipe | None = None
 
     def __init__(self, host: str, port: int, fields: Fields) -> None:
@@ -88,6 +100,7 @@ class Secure:
         self.done = False
         self.leftover = b""
         self.failure: Failure | None = None
+        self.cause: Exception | None = None
 
     def start(self, now: float) -> bytes:
         """The ClientHello."""
@@ -96,7 +109,9 @@ class Secure:
     def feed(self, data: bytes, now: float) -> bytes:
         """Takes records; what may have come behind the handshake is plaintext then."""
         if not data:
-            return self.fail("the other end closed the connection")
+            words = "the other end closed the connection"
+            self.cause = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, words)
+            return self.fail(words)
         self.tls.feed(data)
         return self.step()
 
@@ -105,6 +120,7 @@ class Secure:
         try:
             self.done = self.tls.handshake()
         except ssl.SSLError as error:
+            self.cause = error
             return self.fail(str(error.strerror or error))
         if self.done:
             self.leftover = self.tls.open()
@@ -178,6 +194,7 @@ class Layers:
         self.pipe: TLSPipe | None = None
         self.leftover = b""
         self.failure: Failure | None = None
+        self.cause: Exception | None = None
 
     @property
     def done(self) -> bool:
@@ -216,7 +233,7 @@ class Layers:
             out += self.seal(stage.start(now))
             if self.leftover:
                 out += self.seal(stage.feed(self.leftover, now))
-        self.failure = stage.failure
+        self.failure, self.cause = stage.failure, stage.cause
         return out
 
     def seal(self, data: bytes) -> bytes:

@@ -21,7 +21,7 @@ from calamint.core.pool_view import queued
 from calamint.core.value import INFINITY, Fields
 from calamint.net.approach import Approach
 from calamint.net.dial import LONGEST, Answer
-from calamint.net.handshake import Refused
+from calamint.net.handshake import to_failure
 from calamint.net.route import Routes
 from calamint.net.tls import READ_SIZE
 from calamint.net.wire import Wire
@@ -35,7 +35,7 @@ Ready = list[tuple[SelectorKey, int]]
 class Box:
     """What has come of one request and has not been taken, or (without a ticket) nothing but somebody who waits."""
 
-    __slots__ = ("hub", "ticket", "events", "unread", "over", "failed", "protocol")
+    __slots__ = ("hub", "ticket", "events", "unread", "over", "failed", "protocol", "wire")
 
     def __init__(self, hub: "Hub") -> None:
         self.hub = hub
@@ -45,6 +45,7 @@ class Box:
         self.over = False
         self.failed: Deliver | None = None  # what ended it, if that was no response
         self.protocol = ""
+        self.wire: Wire | None = None  # what its response came from
 
     def is_stirred(self) -> bool:
         """Whether there is something to take."""
@@ -90,7 +91,7 @@ class Hub:
         self.reports: Final[deque[Report]] = deque()
         self.todo: Final[deque[Action]] = deque()  # what the core has asked for and is not done yet
         self.busy = False  # somebody is at it
-        self.speaking = ""  # the protocol of what is being read
+        self.speaker: Channel | None = None  # whose events are being delivered
         self.buffer: Final = bytearray(READ_SIZE)
         self.selector: BaseSelector | None = None
         self.bell: socket.socket | None = None  # wakes who waits in the selector
@@ -207,10 +208,13 @@ class Hub:
                 self.go_on(place, now, [key.fileobj])
             else:
                 self.hush()
-        self.take_answers(now)
-        for approach in list(self.dials.values()):
-            if approach.next_timeout() <= now:
-                self.go_on(approach, now)
+        if self.dials or self.answers:
+            self.take_answers(now)
+            for approach in list(self.dials.values()):
+                if approach.dial.deadline <= now:
+                    self.carry_out(pool.dial_failed(self.core, approach.dial.id, approach.overdue(), now), now)
+                elif approach.next_timeout() <= now:
+                    self.go_on(approach, now)
         if now >= self.core.wake:
             self.carry_out(pool.handle_timeout(self.core, now), now)
 
@@ -239,7 +243,7 @@ class Hub:
                 channel.young = False
                 key = channel.dial.key
                 self.routes.of(key).keep_session(key.origin, channel.dial.protocols, wire.tls)
-            self.speaking = channel.protocol
+            self.speaker = channel
             self.carry_out(pool.received(self.core, channel.id, data, now), now)
         if channel.id not in self.channels:
             return
@@ -267,7 +271,8 @@ class Hub:
             wire.shut_down()
         if bool(channel.out or wire.sealed) != (channel.events >= EVENT_WRITE):
             self.watch(channel)
-        self.carry_out(actions, now)
+        if actions:
+            self.carry_out(actions, now)
 
     def carry_out(self, actions: list[Action], now: float) -> None:
         """What the core asks for, and what follows from that: all of it in the order in which the core asked, whoever asks
@@ -315,8 +320,9 @@ class Hub:
                 box.unread += len(event.data)
             elif isinstance(event, core.ResponseEnded):
                 self.finish(box)
-            elif isinstance(event, core.ResponseReceived):
-                box.protocol = self.speaking
+            elif isinstance(event, core.ResponseReceived) and self.speaker is not None:
+                box.protocol = self.speaker.protocol
+                box.wire = self.speaker.wire
         if box is self.leader:
             self.changed = True
         elif self.followers:
@@ -440,17 +446,14 @@ class Hub:
         if channel.id in self.channels:
             self.watch(channel)
             if approach.leftover():
-                self.speaking = protocol
+                self.speaker = channel
                 self.carry_out(pool.received(self.core, channel.id, approach.leftover(), now), now)
         if channel.id in self.channels and wire.tls is not None:
             self.read(channel, now)  # what came with the end of the handshake
 
     def fail(self, approach: Approach, error: CalamintError, now: float) -> None:
         """The dial has failed."""
-        failure = Failure(type(error).__name__, -1, str(error), 0, True)
-        if isinstance(error, Refused):
-            failure = error.failure
-        self.carry_out(pool.dial_failed(self.core, approach.dial.id, failure, now), now)
+        self.carry_out(pool.dial_failed(self.core, approach.dial.id, to_failure(error), now), now)
 
     def watch_dial(self, approach: Approach) -> None:
         """Lets the selector watch the sockets of a dial."""

@@ -59,7 +59,9 @@ class Proxy:
     @property
     def url(self) -> str:
         """Where it is, without credentials."""
-        return f"{self.origin.scheme}://{self.origin.authority()}"
+        zone = self.origin.host.partition("%")[2]  # what no field says, but what tells two link-local addresses apart
+        authority = self.origin.authority()
+        return f"{self.origin.scheme}://{authority.replace(']', f'%{zone}]') if zone else authority}"
 
     def __eq__(self, other: object) -> bool:
         return self.key == other.key if isinstance(other, Proxy) else NotImplemented

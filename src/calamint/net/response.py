@@ -1,6 +1,7 @@
 """What the drivers have in common about messages: fields as callers write them, and a whole response from its events."""
 
 from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
 from calamint import core
 from calamint.core.errors import StreamClosed, to_exception
@@ -62,8 +63,20 @@ def assemble(events: Iterable[core.Event]) -> Response:
 
 def to_fields(headers: Headers) -> Fields:
     """Fields as the core takes them: bytes, in their order."""
+    if are_fields(headers):
+        return headers
     pairs = headers.items() if isinstance(headers, dict) or isinstance(headers, Mapping) else headers
     return tuple([(to_bytes(name), to_bytes(value)) for name, value in pairs])
+
+
+def are_fields(headers: Headers) -> TypeGuard[Fields]:
+    """Whether they are as the core takes them already."""
+    if type(headers) is not tuple:
+        return False
+    for pair in headers:
+        if type(pair) is not tuple or len(pair) != 2 or type(pair[0]) is not bytes or type(pair[1]) is not bytes:
+            return False
+    return True
 
 
 def to_bytes(text: str | bytes) -> bytes:

@@ -2,18 +2,28 @@
 
 import itertools
 import ssl
+import sys
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from calamint.core.errors import ConnectError, Failure
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import URL, Origin
-from calamint.net.dial import Resolver, look_up
+from calamint.core.value import NEVER
+from calamint.net.dial import Race, Resolver, look_up
 from calamint.net.handshake import Layers, Refused, stages
 from calamint.net.proxy import Proxy, absolute_form
+from calamint.net.socks import make_request
 from calamint.net.tls import Cert, TLSPipe, Verify, make_context
 
 SESSIONS: Final = 256  # TLS sessions that a route keeps
+LEAKS: Final = sys.version_info < (3, 12, 8) or sys.version_info[:3] == (3, 13, 0)
+"""Whether CPython loses a copy of a TLS session, some six KiB that nothing can free, each time that it is asked for one."""
+
+REFRESH: Final = 600.0  # seconds for which one is used then before it is asked for again
+ASKED: Final = 3  # how often meanwhile, where there was no ticket yet
+MOST: Final = 512  # how often in all: however many origins there are, no more than some 3 MiB are lost
 KNOWN: Final = 1024  # origins whose keys are remembered
 
 numbers: Final = itertools.count(1)
@@ -50,6 +60,10 @@ class Route:
         self.forward = forward
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
+        self._asks = 0  # for sessions, since the beginning, where that leaks
+        self._asked: dict[
+            tuple[Origin, tuple[str, ...]], tuple[float, int]
+        ] = {}  # since when, and how often, for a session
 
     def start_tls(self, origin: Origin, protocols: Sequence[str]) -> TLSPipe:
         """TLS with an origin, its handshake still to be made; it asks for these protocols and resumes the last session.
@@ -83,6 +97,13 @@ class Route:
             what = f"{(self.server_hostname or origin.host)!r} is no name for a certificate: {error}"
         raise Refused(Failure("ConnectError", -1, what, 0, True)) from None
 
+    def overdue(self, origin: Origin, race: Race | None, layers: Layers | None) -> Failure:
+        """What to say when the time for a connection is over: what it waited for, an address, an answer, or a handshake."""
+        if layers is not None:
+            return layers.overdue()
+        what = f"no address for {self.address(origin)[0]}" if race is None else f"{race.tried()},"
+        return Failure("ConnectTimeout", -1, f"{what} within the connect limit", 0, True, -1, "connect")
+
     def spoken(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe | None) -> str:
         """What is spoken on a connection that has been made. Raises ConnectError where it is not what was asked for."""
         if tls is None or origin.scheme == "http" or self.forward:
@@ -96,13 +117,28 @@ class Route:
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:
         """Remembers the session of a connection that has received something: the server's tickets come after the
         handshake (RFC 8446 §4.6.1). The oldest gives way."""
-        session = None if self.forward else tls.object.session
+        key = (origin, tuple(protocols))
+        if self.forward or (LEAKS and not self._may_ask(key)):
+            return
+        session = tls.object.session
         if session is not None and session.has_ticket:
-            key = (origin, tuple(protocols))
             self._sessions.pop(key, None)
             self._sessions[key] = session
             if len(self._sessions) > SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
+
+    def _may_ask(self, key: tuple[Origin, tuple[str, ...]]) -> bool:
+        """Whether it is time to ask for a session again, where that costs memory for ever."""
+        now = time.monotonic()
+        since, asked = self._asked.get(key, (NEVER, 0))
+        if self._asks >= MOST or now - since < REFRESH and (asked >= ASKED or key in self._sessions):
+            return False
+        self._asks += 1
+        self._asked.pop(key, None)
+        self._asked[key] = (now, 1) if now - since >= REFRESH else (since, asked + 1)
+        if len(self._asked) > SESSIONS:
+            del self._asked[next(iter(self._asked))]
+        return True
 
 
 class Routes:
@@ -113,34 +149,48 @@ class Routes:
         self.own = own
         self.protocols = protocols
         self.named: dict[str, Route] = {own.name: own}
-        self._through: dict[tuple[Proxy, bool], Route] = {}
-        self._keys: dict[tuple[Origin, Proxy | None], Key] = {}
+        self._others: dict[tuple[Proxy | None, bool, str | None], Route] = {}
+        self._keys: dict[tuple[Origin, Proxy | None, str | None, bool], Key] = {}
 
-    def aim(self, url: URL, proxy: Proxy | None) -> tuple[Key, str]:
-        """What a connection for this URL may be shared by, and the target that is sent on it. Raises UnsupportedProtocol."""
+    def aim(
+        self, url: URL, proxy: Proxy | None, server_hostname: str | None = None, only_http1: bool = False
+    ) -> tuple[Key, str]:
+        """What a connection for this URL may be shared by, and the target that is sent on it. `server_hostname`: the name in
+        the certificate, if not the route's. `only_http1`: where that may be spoken. Raises UnsupportedProtocol, InvalidURL for
+        a host that the proxy cannot be told, and ValueError for a proxy where there is a Unix domain socket."""
+        if proxy is not None and self.own.uds is not None:
+            raise ValueError("uds= and proxy= both say where to connect to: choose one of them")
         origin = url.origin
-        key = self._keys.get((origin, proxy))
+        wanted = (origin, proxy, server_hostname, only_http1)
+        key = self._keys.get(wanted)
         if key is None:
             if len(self._keys) >= KNOWN:
                 self._keys = {}
-            key = self._keys[(origin, proxy)] = self._make_key(origin, proxy)
+            key = self._keys[wanted] = self._make_key(*wanted)
         return key, absolute_form(origin, url.target) if proxy is not None and proxy.forwards(origin) else url.target
 
     def of(self, key: Key) -> Route:
         """The way that a key stands for."""
         return self.named[key.trust]
 
-    def _make_key(self, origin: Origin, proxy: Proxy | None) -> Key:
-        if proxy is None:
-            return Key(origin, self.own.name, self.protocols[origin.scheme])
-        forward = proxy.forwards(origin)
-        route = self._through.get((proxy, forward))
-        if route is None:
-            own = self.own
-            route = Route(
-                own.verify, own.cert, own.resolver, None, own.local_address, own.server_hostname, proxy, forward
-            )
-            self._through[(proxy, forward)] = self.named[route.name] = route
-        if forward:
+    def _make_key(self, origin: Origin, proxy: Proxy | None, server_hostname: str | None, only_http1: bool) -> Key:
+        if proxy is not None and proxy.is_socks:
+            make_request(origin.host, origin.port)  # what cannot be asked for is known before anything is dialled
+        forward = proxy is not None and proxy.forwards(origin)
+        route = self._route(proxy, forward, server_hostname)
+        if proxy is not None and forward:
             return Key(proxy.origin, route.name, (H1,))
-        return Key(origin, route.name, self.protocols[origin.scheme])
+        protocols = self.protocols[origin.scheme]
+        return Key(origin, route.name, (H1,) if only_http1 and H1 in protocols else protocols)
+
+    def _route(self, proxy: Proxy | None, forward: bool, server_hostname: str | None) -> Route:
+        own = self.own
+        if proxy is None and server_hostname is None:
+            return own
+        route = self._others.get((proxy, forward, server_hostname))
+        if route is None:
+            name = server_hostname or own.server_hostname
+            uds = own.uds if proxy is None else None
+            route = Route(own.verify, own.cert, own.resolver, uds, own.local_address, name, proxy, forward)
+            self._others[(proxy, forward, server_hostname)] = self.named[route.name] = route
+        return route

@@ -2,11 +2,14 @@
 whose own connectors would open the socket, look up the name and wait by themselves."""
 
 import importlib.util
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from calamint.core.errors import Failure, InvalidURL
 from calamint.core.tunnel import target_of
 from calamint.net.tls import TLSPipe
+
+if TYPE_CHECKING:
+    from python_socks._protocols.socks5 import ConnectRequest
 
 SHORT: Final = (
     2  # bytes of the replies that choose a way to authenticate and say what came of it (RFC 1928 §3, RFC 1929 §2)
@@ -23,10 +26,23 @@ def check_installed() -> None:
         raise ImportError("SOCKS proxies need the package python-socks: pip install 'calamint[socks]'")
 
 
+def make_request(host: str, port: int) -> "ConnectRequest":
+    """What asks for a connection (RFC 1928 §4). Raises InvalidURL where SOCKS has no way to say the host."""
+    from python_socks._protocols import socks5
+
+    request = socks5.ConnectRequest(host.partition("%")[0], port)
+    try:
+        request.dumps()
+    except ValueError as error:
+        raise InvalidURL(f"{host!r} is no host that can be told to a SOCKS proxy: {error}") from None
+    return request
+
+
 class Socks:
     """Asks a SOCKS proxy for a connection to a host: see `calamint.net.handshake.Stage`."""
 
     kind = "ProxyError"
+    cause: Exception | None = None
     pipe: TLSPipe | None = None
 
     def __init__(self, host: str, port: int, auth: tuple[str, str] | None) -> None:
@@ -45,11 +61,7 @@ class Socks:
         user, password = auth or (None, None)
         self.methods: Final = socks5.AuthMethodsRequest(user, password)
         self.credentials: Final = socks5.AuthRequest(user or "", password or "")
-        self.request: Final = socks5.ConnectRequest(host.partition("%")[0], port)
-        try:
-            self.request.dumps()
-        except ValueError as error:
-            raise InvalidURL(f"{host!r} is no host that can be told to a SOCKS proxy: {error}") from None
+        self.request: Final = make_request(host, port)
 
     def start(self, now: float) -> bytes:
         """Says which ways to authenticate there are (RFC 1928 §3)."""

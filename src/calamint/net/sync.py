@@ -7,17 +7,20 @@ No thread runs here and no clock ticks between calls: every call looks at the cl
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from calamint import core
-from calamint.core.errors import CloseError, ConnectError, StreamClosed, UnsupportedProtocol
+from calamint.core.errors import CloseError, InvalidURL, StreamClosed, UnsupportedProtocol
 from calamint.core.exchange import CLOCKS, SETTINGS
 from calamint.core.value import INFINITY
 from calamint.net.dial import INTERNET, LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, set_options
+from calamint.net.handshake import Layers, stages
+from calamint.net.proxy import Proxy, absolute_form
 from calamint.net.response import Headers, Response, assemble, is_end, to_fields
-from calamint.net.tls import Cert, Verify, make_context
-from calamint.net.wire import Waiter, Wire, start_tls
+from calamint.net.route import Route
+from calamint.net.tls import Cert, Verify
+from calamint.net.wire import Waiter, Wire, shake_hands
 
 Tap = Callable[[str, bytes], None]
 """Is called with ">" and every piece of output, and with "<" and every piece of input, TLS taken off."""
@@ -32,8 +35,12 @@ class Connection:
     time may use it. Content counts as consumed when its event is taken.
     """
 
-    def __init__(self, wire: Wire, value: core.Connection, data: bytes, tap: Tap | None = None) -> None:
+    def __init__(
+        self, wire: Wire, value: core.Connection, data: bytes, tap: Tap | None = None, forwarder: Proxy | None = None
+    ) -> None:
+        """`forwarder`: the proxy at the other end, where requests are for it to send on."""
         self._wire = wire
+        self._forwarder = forwarder
         self._waiter = Waiter(wire.sock)
         self._tap = tap
         self._state: tuple[core.Connection, bytes] = (value, data)  # replaced by one assignment
@@ -91,6 +98,8 @@ class Connection:
         deadline = INFINITY if timeout is None else now + timeout
         data = content.encode() if isinstance(content, str) else content
         fields = to_fields(headers)
+        if self._forwarder is not None:
+            target, fields = absolute_form(self._state[0].setup.origin, target), fields + self._forwarder.fields
         self._check(unprocessed=True)
         value, out, ref = core.request(
             self._state[0], method, target, fields, data, now, end=end, deadline=deadline, clocks=clocks
@@ -262,6 +271,17 @@ class Connection:
         if not self._corked:
             self._write()
 
+    def _begin(self, leftover: bytes) -> None:
+        """Says what comes first, and hears what has come already with the end of the handshake."""
+        self._write()
+        if leftover and not self._ended:
+            if self._tap is not None:
+                self._tap("<", leftover)
+            self._step(*core.receive(self._state[0], leftover, time.monotonic()))
+            self._write()
+        if self._wire.tls is not None and not self._ended:
+            self._read()
+
     def _write(self) -> None:
         """Writes what the kernel takes, and asks the core for more as long as it takes all."""
         wire = self._wire
@@ -417,44 +437,56 @@ def connect(
     settings: core.Settings = SETTINGS,
     tap: Tap | None = None,
     resolver: Resolver = look_up,
+    proxy: str | Proxy | None = None,
 ) -> Connection:
-    """A connection to the URL's origin; its path is not used. Blocks for at most `timeout` seconds: DNS, TCP and TLS.
+    """A connection to the URL's origin; its path is not used. Blocks for at most `timeout` seconds: DNS, TCP, TLS, proxy.
 
     https asks by ALPN for what `http1` and `http2` allow; http is HTTP/1.1, or HTTP/2 by prior knowledge with `http1=False`
     (RFC 9113 §3.3). `verify` and `cert`: see `calamint.net.tls.make_context`. `uds`: a Unix domain socket to connect to
     instead; `sock`: a connected socket to use. `server_hostname`: the name in the certificate, if not the URL's host. `tap`:
     is called with ">" and every piece of output, with "<" and every piece of input, TLS taken off. `resolver`: from host
-    and port to addresses, as socket.getaddrinfo gives them.
-    Raises InvalidURL, UnsupportedProtocol, ConnectError, ConnectTimeout, and OSError for a file that cannot be read.
+    and port to addresses, as socket.getaddrinfo gives them. `proxy`: to be reached through it; requests of an http URL are
+    sent to an HTTP proxy itself, in absolute form.
+    Raises InvalidURL, UnsupportedProtocol, ConnectError, ConnectTimeout, ProxyError, OSError for a file that cannot be read,
+    and ValueError for a proxy with `uds`.
     """
     origin = read_url(url).origin
     wanted = [name for name, allowed in (("h2", http2), ("http/1.1", http1)) if allowed]
     if not wanted:
         raise UnsupportedProtocol("http1=False and http2=False leave no protocol")
+    if proxy is not None and uds is not None:
+        raise ValueError("uds= and proxy= both say where to connect to: choose one of them")
     deadline = INFINITY if timeout is None else time.monotonic() + timeout
-    context = make_context(verify, cert, wanted) if origin.scheme == "https" else None
+    way = Proxy(proxy) if isinstance(proxy, str) else proxy
+    forwarder = way if way is not None and way.forwards(origin) else None
+    if origin.scheme == "http":
+        wanted = wanted[-1:] if forwarder is None else ["http/1.1"]
+    route = Route(verify, cert, resolver, uds, None, server_hostname, way, forwarder is not None)
+    layers = make_layers(route, origin, wanted)
     if sock is None:
         until = min(deadline, time.monotonic() + LONGEST)
-        sock = open_unix(uds, until) if uds is not None else open_tcp(origin.host, origin.port, until, resolver)
+        sock = open_unix(uds, until) if uds is not None else open_tcp(*route.address(origin), until, resolver)
     elif sock.family in INTERNET:
         set_options(sock)
     try:
-        tls = None
-        protocol = wanted[-1]
-        if context is not None:
-            tls = start_tls(sock, context, server_hostname or origin.host, deadline)
-            protocol = tls.object.selected_alpn_protocol() or "http/1.1"
-            if protocol not in wanted:
-                what = f"the server speaks {protocol} where {' or '.join(wanted)} was asked for"
-                raise ConnectError(what, unprocessed=True)
+        shake_hands(sock, layers, deadline)
+        protocol = route.spoken(origin, wanted, layers.pipe)
         value, data = core.connect(protocol, origin, settings, time.monotonic())
         if tap is not None:
             tap(">", data)
-        connection = Connection(Wire(sock, tls), value, data, tap)
-        connection._write()
-        if tls is not None:
-            connection._read()  # what came with the end of the handshake
+        connection = Connection(Wire(sock, layers.pipe), value, data, tap, forwarder)
+        connection._begin(layers.leftover)
     except BaseException:
         sock.close()
         raise
     return connection
+
+
+def make_layers(route: Route, origin: core.Origin, wanted: Sequence[str]) -> Layers:
+    """The handshakes on the way. Raises as `connect` does, before anything is dialled."""
+    try:
+        return Layers(
+            stages(route.proxy, origin, route.start_tls(origin, wanted) if origin.scheme == "https" else None)
+        )
+    except ValueError as error:
+        raise InvalidURL(f"{route.server_hostname or origin.host!r} is no name for a certificate: {error}") from None

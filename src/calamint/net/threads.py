@@ -27,12 +27,14 @@ from calamint.core.pool_state import Pool as CorePool
 from calamint.core.url import URL
 from calamint.core.value import INFINITY, Fields
 from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.extra import extra
 from calamint.net.hub import Box, Hub, Ready
 from calamint.net.proxy import Proxy
 from calamint.net.response import Headers, Response, assemble, to_fields
 from calamint.net.route import Route, Routes
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer, is_wanted, logger, tell
+from calamint.net.wire import Wire
 
 INTERRUPTED: Final = "an interrupt (a signal?) came between bytes and their record: the pool started over"
 FORKED: Final = "the process was forked: its connections belong to the parent"
@@ -98,16 +100,20 @@ class Pool:
         replay: bool = True,
         protocol: str = "",
         proxy: Proxy | None = None,
+        server_hostname: str | None = None,
+        only_http1: bool = False,
     ) -> "Call":
         """A request, sent at once or as soon as a connection has room for it; never waits. What it says comes from the call.
 
         `content`: all of it, or its beginning with `end=False` and `send_data` for the rest. Seconds, None for no limit:
         `timeout` in all, `pool` in the queue for a slot, `connect` for DNS, TCP and TLS; silence is bounded by `clocks`.
         `replay`: what was not processed may be sent once more. `protocol`: of an extended CONNECT (RFC 8441), "" for none.
-        `proxy`: to be reached through it; `connect` is for all of the way. Raises LocalProtocolError, InvalidURL,
-        UnsupportedProtocol; then nothing has changed.
+        `proxy`: to be reached through it; `connect` is for all of the way. `server_hostname`: the name in the certificate, if
+        not the URL's host. `only_http1`: HTTP/2 is not asked for, since it has no upgrades (RFC 9113 §8.6). Raises
+        LocalProtocolError, InvalidURL, UnsupportedProtocol, and ValueError for a proxy where there is `uds`; then nothing has
+        changed.
         """
-        key, target = self._find(url, proxy)
+        key, target = self._find(url, proxy, server_hostname, only_http1)
         data = content.encode() if isinstance(content, str) else content
         if data is not None and not isinstance(data, bytes):
             raise TypeError(f"content is {type(data).__name__}, not bytes or str")
@@ -187,7 +193,9 @@ class Pool:
         self._tell(hub)
         if waits:
             most = self._settings.stream_window // 2
-            self._wait(box, lambda: box.over or box.unread > most or not hub.queued(box), True)
+            self._wait(
+                Box(hub), lambda: box.over or box.unread > most or not hub.queued(box), True
+            )  # another thread may read
         return not box.over
 
     def _consume(self, box: Box, size: int) -> None:
@@ -222,9 +230,26 @@ class Pool:
         with self._lock:
             return "" if box.over else pool_view.protocol(self._enter().core, box.ticket)
 
-    def _wait(self, box: Box, condition: Callable[[], bool], more: bool = False) -> None:
-        """Waits until the condition is true: as the leader, or until the leader says so. `more`: it is about more than what
-        comes into the box."""
+    def _is_dialling(self, box: Box) -> bool:
+        """Whether the request of the box waits for a connection that is being made."""
+        with self._lock:
+            return not box.over and pool_view.is_dialling(self._enter().core, box.ticket)
+
+    def _wire(self, box: Box) -> Wire | None:
+        """What the request of the box runs on."""
+        with self._lock:
+            hub = self._enter()
+            channel = None if box.over else hub.channels.get(pool_view.connection(hub.core, box.ticket))
+            return None if channel is None else channel.wire
+
+    def _start(self, box: Box) -> None:
+        """Waits until the request of the box has a connection, or is over."""
+        hub = box.hub
+        self._wait(box, lambda: box.over or bool(pool_view.protocol(hub.core, box.ticket)), True)
+
+    def _wait(self, box: Box, condition: Callable[[], bool], more: bool = False, until: float = INFINITY) -> None:
+        """Waits until the condition is true, or it is late: as the leader, or until the leader says so. `more`: it is about
+        more than what comes into the box."""
         hub = box.hub
         ready: Ready | None = None
         waits = True
@@ -240,7 +265,7 @@ class Pool:
                         hub.asleep = False
                     if ready is not None and not hub.gone:
                         hub.turn(ready, now)
-                    waits = not condition()
+                    waits = not condition() and now < until
                     if not waits:
                         hub.leave(box)
                     hub.settle()
@@ -248,7 +273,7 @@ class Pool:
                         ready = None
                     elif hub.leader in (None, box) or hub.thread == threading.get_ident():
                         ready = []
-                        seconds = hub.lead(box, condition if more else None, now)
+                        seconds = min(hub.lead(box, condition if more else None, now), until - now)
                     else:
                         ready = None
                         sleeper = hub.follow(box, condition if more else None)
@@ -256,7 +281,7 @@ class Pool:
                 if hub.reports:
                     self._tell(hub)
                 elif sleeper is not None:
-                    sleeper.acquire()
+                    sleeper.acquire(timeout=-1 if until == INFINITY else max(0.0, until - time.monotonic()))
                     waits = hub.leader is box or more or not condition()
                 elif ready is not None:
                     ready = hub.select(seconds)
@@ -298,17 +323,19 @@ class Pool:
 
     # Without it
 
-    def _find(self, url: str | URL, proxy: Proxy | None) -> tuple[Key, str]:
+    def _find(
+        self, url: str | URL, proxy: Proxy | None, server_hostname: str | None = None, only_http1: bool = False
+    ) -> tuple[Key, str]:
         """What a request for this URL may share connections with, and its target."""
         if not isinstance(url, str):
-            return self._routes.aim(url, proxy)
+            return self._routes.aim(url, proxy, server_hostname, only_http1)
         known = self._urls.get(url)
         if known is None:
             known = read_url(url)
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
             self._urls[url] = known
-        return self._routes.aim(known, proxy)
+        return self._routes.aim(known, proxy, server_hostname, only_http1)
 
     def _tell(self, hub: Hub) -> None:
         """Reports go out while nothing is locked."""
@@ -362,8 +389,25 @@ class Call:
         """Whether nothing more will come, though there may be something to take."""
         return self._box.over
 
-    def receive(self) -> core.Event | None:
-        """The next event; None after ResponseEnded. Raises what failed the request, once all that came before is taken."""
+    @property
+    def is_dialling(self) -> bool:
+        """Whether it waits for a connection that is being made."""
+        return self._pool._is_dialling(self._box)
+
+    def extra(self, name: str) -> object:
+        """Something about its connection, None where it has none yet or any more: see `calamint.net.extra`."""
+        wire = self._box.wire or self._pool._wire(self._box)
+        return None if wire is None else extra(wire.sock, wire.tls, name)
+
+    def start(self) -> str:
+        """Waits until it has a connection, or is over; what it is spoken in then, or nothing."""
+        self._pool._start(self._box)
+        return self.protocol
+
+    def receive(self, timeout: float | None = None) -> core.Event | None:
+        """The next event; None after ResponseEnded. Raises what failed the request, once all that came before is taken, and
+        TimeoutError when nothing has come for `timeout` seconds: the request goes on."""
+        until = INFINITY if timeout is None else time.monotonic() + timeout
         box = self._box
         while True:
             over = box.over  # to be looked at first: events come before it
@@ -378,8 +422,10 @@ class Call:
             elif over:
                 self._end()
                 return None
+            elif time.monotonic() >= until:
+                raise TimeoutError(f"nothing has come for {timeout} seconds")
             else:
-                self._pool._wait(box, box.is_stirred)
+                self._pool._wait(box, box.is_stirred, until=until)
 
     def receive_all(self) -> list[core.Event]:
         """The events that are there, or the next that come; none after ResponseEnded. Raises as `receive` does."""

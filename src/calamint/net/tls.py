@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import Final
 
 READ_SIZE: Final = 256 * 1024
+RECORD_SIZE: Final = (
+    16 * 1024
+)  # the most that a record holds (RFC 8446 §5.1): room for more is made and given back in vain
 
 Verify = bool | str | os.PathLike[str] | ssl.SSLContext
 Cert = str | os.PathLike[str] | tuple[str, str] | tuple[str, str, str]
@@ -112,7 +115,7 @@ class TLSPipe:
         """All the plaintext that has come."""
         parts: list[bytes] = []
         try:
-            while part := self.object.read(READ_SIZE):
+            while part := self.object.read(RECORD_SIZE):
                 parts.append(part)
             self.ended = True
         except ssl.SSLWantReadError:

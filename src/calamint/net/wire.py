@@ -6,8 +6,9 @@ import ssl
 import time
 from typing import Final
 
-from calamint.core.errors import ConnectError, ConnectTimeout, InvalidURL
+from calamint.core.errors import to_exception
 from calamint.net.dial import LONGEST
+from calamint.net.handshake import Layers
 from calamint.net.tls import READ_SIZE, TLSPipe
 
 SEAL_SIZE: Final = 64 * 1024  # plaintext encrypted at a time: what has not left is known to that grain
@@ -129,34 +130,26 @@ class Wire:
             self.sock.close()
 
 
-def start_tls(sock: socket.socket, context: ssl.SSLContext, server_hostname: str, deadline: float) -> TLSPipe:
-    """TLS on a connected socket, its handshake done."""
+def shake_hands(sock: socket.socket, layers: Layers, deadline: float) -> None:
+    """All that comes before HTTP on a connected socket. Raises ConnectError, ConnectTimeout, ProxyError."""
+    cause: Exception | None = None
     try:
-        tls = TLSPipe(context, server_hostname)
-    except ValueError as error:
-        raise InvalidURL(f"{server_hostname!r} is no name for a certificate: {error}") from None
-    try:
-        done = False
-        while not done:
-            try:
-                done = tls.handshake()
-            except ssl.SSLError:
-                say(sock, tls.sealed())  # the alert
-                raise
-            if sealed := tls.sealed():
+        out = layers.start(time.monotonic())
+        while layers.failure is None:
+            if out:
                 sock.settimeout(left(deadline))
-                sock.sendall(sealed)
-            if not done:
-                sock.settimeout(left(deadline))
-                tls.feed(sock.recv(READ_SIZE))
+                sock.sendall(out)
+            if layers.done:
+                return
+            sock.settimeout(left(deadline))
+            out = layers.feed(sock.recv(READ_SIZE), time.monotonic())
+        say(sock, out)
+        failure, cause = layers.failure, layers.cause
     except TimeoutError:
-        raise ConnectTimeout(f"no TLS with {server_hostname} within the connect limit", unprocessed=True) from None
-    except ssl.SSLError as error:
-        raise ConnectError(f"no TLS with {server_hostname}: {error.strerror or error}", unprocessed=True) from error
+        failure = layers.overdue()
     except OSError as error:
-        what = error.strerror or error
-        raise ConnectError(f"the connection broke in the TLS handshake: {what}", unprocessed=True) from error
-    return tls
+        failure, cause = layers.broken(str(error.strerror or error)), error
+    raise to_exception(failure) from cause
 
 
 def left(deadline: float) -> float:

@@ -1,0 +1,1 @@
+"""calamint's engine under other clients' API: `transports.httpx`, `transports.httpx2`, `transports.requests`."""
