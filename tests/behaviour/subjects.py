@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 import httpx
 
 import calamint
+from calamint.transports.httpx import AsyncTransport, Transport
 
 T = TypeVar("T")
 LIMIT: Final = 10.0  # seconds, after which a client that hangs is left
@@ -178,6 +179,18 @@ COLUMNS: Final[dict[str, Column]] = {
         Column(
             "httpx.AsyncClient",
             lambda http2: Asynchronous(lambda: httpx.AsyncClient(**options(http2))),
+            (httpx.HTTPError,),
+        ),
+        Column(
+            "httpx.Client+calamint",
+            lambda http2: Blocking(httpx.Client(transport=Transport(**options(http2)))),
+            (httpx.HTTPError,),
+            False,
+            False,
+        ),
+        Column(
+            "httpx.AsyncClient+calamint",
+            lambda http2: Asynchronous(lambda: httpx.AsyncClient(transport=AsyncTransport(**options(http2)))),
             (httpx.HTTPError,),
         ),
     )
