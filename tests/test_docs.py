@@ -19,7 +19,15 @@ from tests import servers
 from tests.net.test_tls import server_context
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = ("README.md", "docs/start.md", "docs/pools.md", "docs/httpx.md", "docs/httpx2.md", "docs/requests.md")
+PAGES: Final = (
+    "README.md",
+    "docs/start.md",
+    "docs/clients.md",
+    "docs/pools.md",
+    "docs/httpx.md",
+    "docs/httpx2.md",
+    "docs/requests.md",
+)
 BLOCK: Final = re.compile(r"```python\n(.*?)```", re.DOTALL)
 EXAMPLES: Final = [
     (page, number, text)
@@ -38,6 +46,10 @@ def script(request: Request) -> Action:
         return delay(5.0, answer())
     if path == "/large":
         return answer(content=bytes(300_000), fields=((b"content-length", b"300000"),))
+    if path == "/old":
+        return answer(301, fields=((b"location", b"/new"),))
+    if path == "/hints":
+        return answer(content=b"x", interim=((103, ((b"link", b"</a>"),)),), trailers=((b"x-sum", b"1"),))
     if request.method == "POST":
         return answer(content=request.content, fields=((b"content-type", b"application/json"),))
     return answer(content=b"hello", fields=((b"content-type", b"text/plain"),))

@@ -231,7 +231,7 @@ def test_F1_a_churn_of_short_deadlines(kind: str, way: str) -> None:
                     (peer.url, {"timeout": 0.0003 * (number % 13) + round / 5000}) for number in range(30)
                 ]
                 assert set(statuses(face.together(jobs))) <= {200, "DeadlineExceeded"}
-            jobs = [(f"{peer.url}/hold", {"timeout": 0.3})] * 10
+            jobs = [(f"{peer.url}/hold", {"timeout": 0.6})] * 10
             assert statuses(face.together(jobs)) == ["DeadlineExceeded"] * 10
             held = [seen for seen in peer.report.requests if seen.target == "/hold"]
             assert len(held) == 10 and not peer.report.refused
@@ -247,7 +247,7 @@ def test_F5a_a_limit_beside_a_busy_sibling(kind: str) -> None:
         assert isinstance(busy, calamint.Response) and busy.elapsed.total_seconds() > 0.7
         assert isinstance(error, calamint.ReadTimeout)
         waited = re.search(r"no response head for ([\d.]+) s", str(error))
-        assert waited is not None and 0.3 <= float(waited[1]) < 0.6
+        assert waited is not None and 0.3 <= float(waited[1]) < 0.7
 
 
 def test_F5b_a_limit_beside_a_quiet_sibling(kind: str) -> None:

@@ -233,7 +233,7 @@ def test_the_other_kind_of_client() -> None:
 
 
 def test_left_in_the_middle_it_is_still_open() -> None:
-    """What a generator does when it is collected may not take locks: so it closes nothing."""
+    """As in httpx: when an iterator is collected is no matter of the response."""
     response, source = make("Client", b"one", b"two")
     pieces = response.iter_bytes()
     assert next(pieces) == b"one"

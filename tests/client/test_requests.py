@@ -21,6 +21,8 @@ from calamint import CodingLimits, Timeout
 from calamint.core.errors import CANCEL
 from calamint.testing import Action, Request, ScriptedPeer, answer, close, delay, drip, forget, refuse
 from tests.client.faces import KINDS, open_face
+from tests.net.test_tls import server_context
+from tests.servers import PrivateCa
 
 USER: Final = "Basic dXNlcjpodXNo"  # user, hush
 
@@ -201,7 +203,9 @@ def test_a_plain_number_is_for_all_of_it(kind: str, way: str) -> None:
     """The response comes all the time, and is cut; the error says which limit that was. Its request goes with it."""
     with ScriptedPeer([drip(bytes(100), 1, 0.03)]) as peer, open_face(kind, way, timeout=60) as face:
         began = time.monotonic()
-        with pytest.raises(calamint.DeadlineExceeded, match=r"timeout=0\.25 is for all of a request") as caught:
+        with pytest.raises(
+            calamint.DeadlineExceeded, match=r"s in all .* timeout=0\.25 is for all of a request"
+        ) as caught:
             face.request("GET", peer.url, timeout=0.25)
         assert 0.2 < time.monotonic() - began < 5
         assert isinstance(caught.value.request, calamint.Request) and caught.value.request.method == "GET"
@@ -330,10 +334,29 @@ def test_another_target(kind: str, way: str) -> None:
         assert peer.report.requests[0].target == "*"
         with pytest.raises(TypeError, match="target"):
             face.request("GET", peer.url, extensions={"target": "*"})
-        with pytest.raises(ValueError, match="sni_hostname"):
-            face.request("GET", peer.url, extensions={"sni_hostname": "h"})
+        with pytest.raises(TypeError, match="sni_hostname"):
+            face.request("GET", peer.url, extensions={"sni_hostname": b"h"})
         face.request("GET", f"{peer.url}/x", extensions={"trace": print})
         assert peer.report.requests[1].target == "/x"
+
+
+def test_another_name_in_the_certificate(kind: str, private_ca: PrivateCa) -> None:
+    """It is the one that counts; it goes along with a redirect to the same origin, and to no other one."""
+    context = server_context(private_ca)
+    names: list[str | None] = []
+    context.sni_callback = lambda sock, name, other: names.append(name)
+    script = [answer(302, ((b"location", b"/there"),)), answer()]
+    with ScriptedPeer(script, tls=context) as peer:
+        with open_face(kind, verify=str(private_ca.ca_file), follow_redirects=True) as face:
+            response = face.request("GET", peer.url, extensions={"sni_hostname": "localhost"})
+            assert response.status_code == 200 and response.request.extensions == {"sni_hostname": "localhost"}
+            with pytest.raises(calamint.ConnectError):
+                face.request("GET", peer.url, extensions={"sni_hostname": "another.example"})
+        assert names[0] == "localhost" and peer.report.requests[1].target == "/there"
+    handler = calamint.MockTransport(lambda request: calamint.Response(302, headers={"location": "https://b.example/"}))
+    with open_face(kind, transport=handler) as face:
+        response = face.request("GET", "https://a.example/", extensions={"sni_hostname": "localhost"})
+        assert response.next_request is not None and not response.next_request.extensions
 
 
 def test_a_target_is_for_one_request(kind: str) -> None:

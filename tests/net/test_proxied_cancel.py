@@ -22,7 +22,7 @@ from tests.net.aio_run import LIMIT, LOOPS, CancelledAt, Place, cancelled_at
 from tests.net.pool_help import at_rest
 from tests.net.proxied import ONE, PASSWORD, USER, LoopProxy
 from tests.net.proxied import socks as speaks_socks
-from tests.net.test_threads_interrupts import interrupt_at, places
+from tests.net.test_threads_interrupts import interrupt_at, is_locked, places
 from tests.servers import PrivateCa
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -226,7 +226,7 @@ def interrupt_everywhere(way: str, ca: PrivateCa, step: int) -> None:
         for place in found[::step]:
             with calamint.Pool(limits=ONE, verify=ca.ca_file) as pool:
                 reached += interrupt_at(place, lambda pool=pool: check(get(pool, it)), pool)  # type: ignore[misc]  # default
-                assert not pool._lock.locked(), place
+                assert not is_locked(pool), place
                 assert get(pool, it) == b"ok", place
                 assert (pool._hub.leader, pool._hub.followers, pool._hub.conditions) == (None, {}, {}), place
                 at_rest(pool)

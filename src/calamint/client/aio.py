@@ -163,6 +163,7 @@ class AsyncClient(BaseClient):
                 connect=timeout.connect,
                 replay=self._retries > 0,
                 proxy=self._choose_proxy(request.url),
+                server_hostname=self._certified(request),
             )
             if stream or self._coding_limits.total is not None:
                 call.words = f"{call.words}, streamed at {caller()}"

@@ -202,17 +202,20 @@ class BaseClient:
         return Settled(timeout, None if total is None else time.monotonic() + total)
 
     def _aim(self, request: Request) -> Parsed:
-        """Where a request goes, with what its extensions say about that."""
-        if "sni_hostname" in request.extensions:
-            raise ValueError(
-                "extensions['sni_hostname'] is not here: write the host that is meant, and a resolver= for it"
-            )
+        """Where a request goes; another target may be among its extensions."""
         parsed, target = request.url.parsed, request.extensions.get("target")
         if target is None:
             return parsed
         if not isinstance(target, bytes):
             raise TypeError(f"extensions['target'] is of type {type(target).__name__}: give bytes")
         return Parsed(parsed.origin, target.decode("ascii"), "", "")
+
+    def _certified(self, request: Request) -> str | None:
+        """The name that the server's certificate must have, where it is not the URL's host."""
+        name = request.extensions.get("sni_hostname")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"extensions['sni_hostname'] is of type {type(name).__name__}: give a str")
+        return name
 
     def _choose_proxy(self, url: URL) -> Proxy | None:
         """The proxy for this URL."""
@@ -238,7 +241,8 @@ class BaseClient:
         method = method_after(response.status_code, request.method)
         same_method, same_origin = method == request.method, url.parsed.origin == request.url.parsed.origin
         fields = [(name, value) for name, value in request.headers.raw if keeps(name.lower(), same_origin, same_method)]
-        extensions = {name: value for name, value in request.extensions.items() if name != "target"}
+        own = ("target",) if same_origin else ("target", "sni_hostname")
+        extensions = {name: value for name, value in request.extensions.items() if name not in own}
         following = Request(method, url, headers=fields, extensions=extensions)
         following.body = request.body if same_method else NOTHING
         return following

@@ -27,9 +27,10 @@ class Request:
     """A request, to be sent by a client: `client.build_request(…)` makes one with what the client adds.
 
     `content`: bytes, text, a file or pieces of bytes; `data`: a form; `json`: whatever the json module encodes. `params`
-    are appended to the query. `extensions`: "timeout" (seconds, a Timeout, or a dict as httpx has it) and "target" (bytes:
-    what the request line says instead of the URL's path and query). A pickled request has only what is plain of them, and no
-    content that comes in pieces. Raises InvalidURL, UnsupportedProtocol, TypeError for content of another kind.
+    are appended to the query. `extensions`: "timeout" (seconds, a Timeout, or a dict as httpx has it), "target" (bytes:
+    what the request line says instead of the URL's path and query), and "sni_hostname" (the name in the server's
+    certificate). A pickled request has only what is plain of them, and no content that comes in pieces. Raises InvalidURL,
+    UnsupportedProtocol, TypeError for content of another kind.
     """
 
     def __init__(
@@ -147,9 +148,7 @@ class Response:
         self.is_closed = stream is None
         self.is_stream_consumed = stream is None
         self.num_bytes_downloaded = 0
-        self._headers: Headers | Fields = (
-            () if headers is None else Headers(headers)
-        )  # fields have their names in lower case
+        self._headers: Headers | Fields = () if headers is None else Headers(headers)  # fields: names in lower case
         self._request = request
         self._coding_limits = coding_limits
         self._raw: bytes | None = None  # all of the content as it came, until it is decoded
@@ -419,9 +418,7 @@ class Response:
             for piece in stream:
                 self.num_bytes_downloaded += len(piece)
                 yield piece
-        except (
-            GeneratorExit
-        ):  # perhaps of the garbage collector, which may come while this thread holds the pool's lock
+        except GeneratorExit:  # left in the middle: whoever has the response closes it
             raise
         except BaseException:
             self.close()

@@ -78,7 +78,7 @@ class Pool:
         route = Route(verify, cert, resolver, uds, local_address)
         self._routes = Routes(route, {"https": both, "http": both[-1:]})
         self._tracer = tracer
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # never entered twice, but it knows its owner: see `_cancel`
         self._closed = False
         self._stranger = 0  # in a forked child, until somebody was told: the process that made it
         self._urls: dict[str, URL] = {}
@@ -210,8 +210,12 @@ class Pool:
             hub.marked = False
         self._tell(hub)
 
-    def _cancel(self, box: Box) -> None:
-        """The request of the box is over, and what has come of it is not wanted."""
+    def _cancel(self, box: Box) -> bool:
+        """The request of the box is over, and what has come of it is not wanted. Whether that waits for the pool's next turn:
+        the garbage collector may come here, by way of a generator that it ends, while this very thread holds the lock."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # typeshed leaves it out; threading.Condition lives on it
+            box.hub.dropped.append(box)
+            return True
         with self._lock:
             hub = self._enter()
             hub.marked = True
@@ -219,6 +223,7 @@ class Pool:
             hub.settle()
             hub.marked = False
         self._tell(hub)
+        return False
 
     def _protocol(self, box: Box) -> str:
         """What the request of the box is spoken in, as far as that is known."""
@@ -345,7 +350,7 @@ class Pool:
 
     def _begin_in_child(self) -> None:
         """In a forked child, before anything else runs there: descriptors are closed, and nothing is said to any peer."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         hub = self._hub
         hub.leader = None  # no other thread has come along
         hub.scrap("ReadError", FORKED)
@@ -361,11 +366,12 @@ class Call:
     calls it.
     """
 
-    __slots__ = ("_pool", "_box", "words")
+    __slots__ = ("_pool", "_box", "_left", "words")
 
     def __init__(self, pool: Pool, box: Box, words: str) -> None:
         self._pool = pool
         self._box = box
+        self._left = False  # by its caller, and the pool will see to it
         self.words = words
 
     @property
@@ -468,7 +474,7 @@ class Call:
     def cancel(self) -> None:
         """It is not wanted any more: RST_STREAM on HTTP/2; on HTTP/1.1 the connection ends. Never waits. A no-op when over."""
         if not self._box.over:
-            self._pool._cancel(self._box)
+            self._left = self._pool._cancel(self._box)
 
     def __enter__(self) -> "Call":
         return self
@@ -481,7 +487,7 @@ class Call:
     def __del__(self) -> None:
         """Takes no lock, since it may run anywhere: the pool cancels the request on its next turn."""
         box: Box | None = getattr(self, "_box", None)  # none where `__init__` was interrupted
-        if box is not None and box.ticket and not box.over:
+        if box is not None and box.ticket and not box.over and not self._left:
             box.hub.dropped.append(box)
             warnings.warn(f"a request was dropped unclosed: {self.words}", ResourceWarning, 2, self)
 
