@@ -10,12 +10,12 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
-from typing import ClassVar, Final, Protocol, final
+from typing import Final, Protocol, final
 
 from calamint.core.errors import DecodingError
-from calamint.core.value import Value
 
 MAX_CODINGS: Final = 2
 PIECE: Final = 16 * 1024
@@ -30,7 +30,8 @@ BROTLI_OUTPUT: Final = 64 * 1024  # asked for at a time; up to half more may com
 
 
 @final
-class CodingLimits(Value):
+@dataclass(frozen=True, slots=True)
+class CodingLimits:
     """What a coded content may come to.
 
     `step`: bytes of output at a time. `total`: bytes of output in all, or None for any number. `ratio`: bytes of output for
@@ -40,15 +41,13 @@ class CodingLimits(Value):
     stays below 600 to 1 with each of them. Raises ValueError for a limit that is not positive.
     """
 
-    __slots__ = ("step", "total", "ratio")
-    __match_args__: ClassVar[tuple[str, ...]] = ("step", "total", "ratio")
+    step: int = 256 * 1024
+    total: int | None = None
+    ratio: int | None = 1100
 
-    def __init__(self, step: int = 256 * 1024, total: int | None = None, ratio: int | None = 1100) -> None:
-        if step < 1 or (total is not None and total < 0) or (ratio is not None and ratio < 1):
-            raise ValueError(f"step={step}, total={total}, ratio={ratio}: a limit is positive, or None for no limit")
-        self.step: Final = step
-        self.total: Final = total
-        self.ratio: Final = ratio
+    def __post_init__(self) -> None:
+        if self.step < 1 or (self.total is not None and self.total < 0) or (self.ratio is not None and self.ratio < 1):
+            raise ValueError(f"{self}: a limit is positive, or None for no limit")
 
 
 LIMITS: Final = CodingLimits()
