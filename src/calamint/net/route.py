@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from calamint.core.errors import ConnectError, Failure
+from calamint.core.errors import ConnectError, Failure, RemoteProtocolError
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import URL, Origin
 from calamint.core.value import NEVER
@@ -25,6 +25,7 @@ REFRESH: Final = 600.0  # seconds for which one is used then before it is asked 
 ASKED: Final = 3  # how often meanwhile, where there was no ticket yet
 MOST: Final = 512  # how often in all: however many origins there are, no more than some 3 MiB are lost
 KNOWN: Final = 1024  # origins whose keys are remembered
+SHOWN: Final = 40  # bytes of what should not have come that a message shows
 
 numbers: Final = itertools.count(1)
 
@@ -104,14 +105,19 @@ class Route:
         what = f"no address for {self.address(origin)[0]}" if race is None else f"{race.tried()},"
         return Failure("ConnectTimeout", -1, f"{what} within the connect limit", 0, True, -1, "connect")
 
-    def spoken(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe | None) -> str:
-        """What is spoken on a connection that has been made. Raises ConnectError where it is not what was asked for."""
-        if tls is None or origin.scheme == "http" or self.forward:
-            return protocols[0]
-        chosen = tls.object.selected_alpn_protocol() or H1
+    def spoken(self, origin: Origin, protocols: Sequence[str], layers: Layers) -> str:
+        """What is spoken on a connection that has been made. Raises ConnectError where it is not what was asked for, and
+        RemoteProtocolError where something has come over HTTP/1.1 already: it is no response to what will be asked."""
+        tls = layers.pipe
+        chosen = protocols[0]
+        if tls is not None and origin.scheme == "https" and not self.forward:
+            chosen = tls.object.selected_alpn_protocol() or H1
         if chosen not in protocols:
             what = f"the server speaks {chosen} where {' or '.join(protocols)} was asked for"
             raise ConnectError(what, unprocessed=True)
+        if chosen == H1 and layers.leftover:  # a server of HTTP/2 may speak first
+            what = f"the peer sent {len(layers.leftover)} bytes before it was asked for anything (RFC 9112 §9.2): "
+            raise RemoteProtocolError(f"{what}{layers.leftover[:SHOWN]!r}", unprocessed=True)
         return chosen
 
     def keep_session(self, origin: Origin, protocols: Sequence[str], tls: TLSPipe) -> None:

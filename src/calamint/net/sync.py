@@ -101,6 +101,8 @@ class Connection:
         if self._forwarder is not None:
             target, fields = absolute_form(self._state[0].setup.origin, target), fields + self._forwarder.fields
         self._check(unprocessed=True)
+        self._look()
+        self._check(unprocessed=True)
         value, out, ref = core.request(
             self._state[0], method, target, fields, data, now, end=end, deadline=deadline, clocks=clocks
         )
@@ -249,6 +251,11 @@ class Connection:
         self._settle()
         if self._ended:
             raise CloseError(f"the connection is over: {self._ended}", unprocessed=unprocessed)
+
+    def _look(self) -> None:
+        """Before a request: what has come over HTTP/1.1 while nothing was asked is no answer to it (RFC 9112 §9.2)."""
+        if not core.in_flight(self._state[0]) and core.protocol(self._state[0]) != "h2":
+            self._read()
 
     def _step(self, value: core.Connection, out: bytes, events: Iterable[core.Event]) -> None:
         """A verb's result is recorded, all of it or, if that is interrupted, with a mark."""
@@ -447,8 +454,8 @@ def connect(
     is called with ">" and every piece of output, with "<" and every piece of input, TLS taken off. `resolver`: from host
     and port to addresses, as socket.getaddrinfo gives them. `proxy`: to be reached through it; requests of an http URL are
     sent to an HTTP proxy itself, in absolute form.
-    Raises InvalidURL, UnsupportedProtocol, ConnectError, ConnectTimeout, ProxyError, OSError for a file that cannot be read,
-    and ValueError for a proxy with `uds`.
+    Raises InvalidURL, UnsupportedProtocol, ConnectError, ConnectTimeout, ProxyError, RemoteProtocolError where the peer speaks
+    HTTP/1.1 before it is asked, OSError for a file that cannot be read, and ValueError for a proxy with `uds`.
     """
     origin = read_url(url).origin
     wanted = [name for name, allowed in (("h2", http2), ("http/1.1", http1)) if allowed]
@@ -470,7 +477,7 @@ def connect(
         set_options(sock)
     try:
         shake_hands(sock, layers, deadline)
-        protocol = route.spoken(origin, wanted, layers.pipe)
+        protocol = route.spoken(origin, wanted, layers)
         value, data = core.connect(protocol, origin, settings, time.monotonic())
         if tap is not None:
             tap(">", data)
