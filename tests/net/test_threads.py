@@ -309,7 +309,7 @@ def test_a_url_may_be_given_parsed_and_not_all_are_remembered() -> None:
         with pool.request("GET", parse_url(f"{peer.url}/parsed")) as call:
             assert call.response().content == b"/parsed"
         for number in range(threads.KNOWN_URLS + 1):
-            pool._find(f"{peer.url}/{number}", None)
+            pool._read(f"{peer.url}/{number}")
         assert len(pool._urls) <= threads.KNOWN_URLS
         assert peer.report.connections == 1
 
