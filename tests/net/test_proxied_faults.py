@@ -11,6 +11,7 @@ import pytest
 
 import calamint
 from calamint.core.errors import ProxyError
+from calamint.net.dial import Address
 from calamint.net.proxy import Proxy
 from calamint.testing import ScriptedPeer
 from tests.net.proxied import (
@@ -278,6 +279,17 @@ def test_nobody_listens(make: Make) -> None:
                 error = driver.refuse(ORIGIN, Proxy(f"{scheme}://127.0.0.1:{port}"))
                 assert type(error) is calamint.ConnectError and error.unprocessed
                 assert f"could not connect to 127.0.0.1 port {port}: 127.0.0.1: Connection refused" in str(error)
+
+
+def test_a_socket_that_does_not_take_its_options(make: Make) -> None:
+    """UDP's does not: it is closed, the next address is tried, and the last failure is the dial's."""
+    addresses: list[Address] = [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", 9))]
+    with ScriptedPeer() as peer, make(limits=ONE, resolver=lambda host, port: addresses) as driver:
+        error = driver.refuse("http://name.test/", None)
+        assert type(error) is calamint.ConnectError and error.unprocessed
+        assert "could not connect to name.test port 80: 127.0.0.1: " in str(error)
+        addresses.append((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", peer.port)))
+        assert driver.fetch("http://name.test/") == b"ok"
 
 
 def test_a_proxy_without_an_address(make: Make) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from calamint import core
-from calamint.core.errors import CloseError, InvalidURL, StreamClosed, UnsupportedProtocol
+from calamint.core.errors import CloseError, ConnectError, InvalidURL, StreamClosed, UnsupportedProtocol
 from calamint.core.exchange import CLOCKS, SETTINGS
 from calamint.core.value import INFINITY
-from calamint.net.dial import INTERNET, LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, set_options
+from calamint.net.dial import INTERNET, LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, reason, set_options
 from calamint.net.handshake import Layers, stages
 from calamint.net.proxy import Proxy, absolute_form
 from calamint.net.response import Headers, Response, assemble, is_end, to_fields
@@ -474,7 +474,7 @@ def connect(
         until = min(deadline, time.monotonic() + LONGEST)
         sock = open_unix(uds, until) if uds is not None else open_tcp(*route.address(origin), until, resolver)
     elif sock.family in INTERNET:
-        set_options(sock)
+        take_over(sock)
     try:
         shake_hands(sock, layers, deadline)
         protocol = route.spoken(origin, wanted, layers)
@@ -487,6 +487,15 @@ def connect(
         sock.close()
         raise
     return connection
+
+
+def take_over(sock: socket.socket) -> None:
+    """Sets the options of the caller's own socket. Raises ConnectError, and then it is closed."""
+    try:
+        set_options(sock)
+    except OSError as error:
+        sock.close()
+        raise ConnectError(f"the socket that was given is of no use: {reason(error)}", unprocessed=True) from error
 
 
 def make_layers(route: Route, origin: core.Origin, wanted: Sequence[str]) -> Layers:
