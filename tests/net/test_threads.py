@@ -585,6 +585,37 @@ def test_a_dropped_call_gives_its_slot_back(http1: bool) -> None:
         assert len(peer.report.requests) == 2
 
 
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("http1", PROTOCOLS)
+def test_a_dropped_call_gives_its_slot_to_who_waits_already(http1: bool, waits: bool) -> None:
+    """Whether that one is in the selector by then or not: nobody has to ask for anything."""
+    limits = calamint.Limits(max_connections=1)
+
+    def script(request: Request) -> Action:
+        return forget() if request.target == "/dropped" else answer()
+
+    with ScriptedPeer(script, max_streams=1) as peer, calamint.Pool(http1=http1, limits=limits) as pool:
+        assert fetch(pool, peer.url) == b"ok"  # its SETTINGS are known
+        calls = [pool.request("GET", f"{peer.url}/dropped")]
+        waiting = pool.request("GET", peer.url, pool=LIMIT)
+        assert (pool.stats().running, pool.stats().waiting) == (1, 1)
+
+        def drop() -> None:
+            if waits:
+                wait_until(lambda: pool._hub.asleep)
+            with pytest.warns(ResourceWarning, match="a request was dropped unclosed: GET /dropped"):
+                del calls[:]
+                gc.collect()
+
+        dropper = threading.Thread(target=drop)
+        dropper.start()
+        if not waits:
+            dropper.join()
+        assert waiting.response().content == b"ok"
+        dropper.join()
+        at_rest(pool)
+
+
 def test_a_call_that_is_over_may_be_dropped() -> None:
     with ScriptedPeer() as peer, calamint.Pool() as pool, warnings.catch_warnings():
         warnings.simplefilter("error")

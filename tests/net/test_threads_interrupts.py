@@ -241,6 +241,30 @@ def test_an_interrupt_half_way_fails_what_runs_and_starts_over() -> None:
             assert report.connections == 2
 
 
+def test_who_gives_up_meanwhile_does_not_keep_the_news_from_others() -> None:
+    """One whose time to wait is over when the pool starts over, and who would be the next to be told."""
+    with ScriptedPeer([forget()]) as peer, calamint.Pool(http1=False) as pool:
+        failures: list[BaseException] = []
+
+        def wait(seconds: float | None) -> None:
+            with pytest.raises((calamint.ReadError, TimeoutError)) as caught, pool.request("GET", peer.url) as call:
+                call.receive(seconds)
+            failures.append(caught.value)
+
+        waiters = [threading.Thread(target=wait, args=[seconds], daemon=True) for seconds in (None, None, 0.3)]
+        for number, waiter in enumerate(waiters):
+            waiter.start()
+            wait_until(lambda number=number: pool._hub.asleep and len(pool._hub.followers) == number)  # type: ignore[misc]
+        with pool._lock:
+            pool._hub.marked = True
+            pool._enter()
+            waiters[-1].join(0.5)  # its time is over
+        for waiter in waiters:
+            waiter.join(LIMIT)
+        assert not [waiter for waiter in waiters if waiter.is_alive()]
+        assert len(failures) == 3
+
+
 def interrupt_in(function: str, run: Callable[[], object]) -> None:
     """Runs it, with KeyboardInterrupt at the first line of this function."""
 

@@ -1,6 +1,6 @@
 """What a pool for threads works with: the core's pool, a selector over all sockets and dials, and what came of each request.
 
-It has no lock: whoever calls it holds the lock of the pool it belongs to, but for `select` and `tell_answer`.
+It has no lock: whoever calls it holds the lock of the pool it belongs to, but for `select`, `tell_answer` and `drop`.
 """
 
 import socket
@@ -188,6 +188,11 @@ class Hub:
         """See `core.pool.close`."""
         self.carry_out(pool.close(self.core, now, grace), now)
 
+    def drop(self, box: Box) -> None:
+        """Nobody holds its call any more: the next turn cancels it. From anywhere, without the lock."""
+        self.dropped.append(box)
+        self.knock()
+
     def drain(self, now: float) -> None:
         """Cancels what was dropped."""
         while self.dropped:
@@ -218,6 +223,8 @@ class Hub:
                     self.go_on(approach, now)
         if now >= self.core.wake:
             self.carry_out(pool.handle_timeout(self.core, now), now)
+        if self.dropped:
+            self.drain(now)
 
     def look(self, site: Site, now: float) -> None:
         """Reads from the idle connection that the next request would get: it may have been closed, or say what it should not.
@@ -408,9 +415,8 @@ class Hub:
     def tell_answer(self, approach: Approach, answer: Answer) -> None:
         """A lookup is over; in its own thread, without the lock, or at once."""
         self.answers.append((approach, answer))
-        if approach.begun and self.bell is not None:
-            with suppress(OSError):  # the pool may be closed
-                self.bell.send(b"\0")
+        if approach.begun:
+            self.knock()
 
     def take_answers(self, now: float) -> None:
         """Goes on with the dials whose lookups are over."""
@@ -553,6 +559,12 @@ class Hub:
         if self.bell is not None and not self.rung:
             self.rung = True
             with suppress(BlockingIOError):  # it is full of lookups, and so it is heard
+                self.bell.send(b"\0")
+
+    def knock(self) -> None:
+        """The same from anywhere, without the lock."""
+        if self.bell is not None:
+            with suppress(OSError):  # it is full, or the pool is closed
                 self.bell.send(b"\0")
 
     def hush(self) -> None:

@@ -224,7 +224,7 @@ class Pool:
         """The request of the box is over, and what has come of it is not wanted. Whether that waits for the pool's next turn:
         the garbage collector may come here, by way of a generator that it ends, while this very thread holds the lock."""
         if self._is_inside():
-            box.hub.dropped.append(box)
+            box.hub.drop(box)
             return True
         with self._lock:
             hub = self._enter()
@@ -295,8 +295,8 @@ class Pool:
                 if hub.reports:
                     self._tell(hub)
                 elif sleeper is not None:
-                    sleeper.acquire(timeout=-1 if until == INFINITY else max(0.0, until - time.monotonic()))
-                    waits = hub.leader is box or more or not condition()
+                    woken = sleeper.acquire(timeout=-1 if until == INFINITY else max(0.0, until - time.monotonic()))
+                    waits = not woken or hub.leader is box or more or not condition()
                 elif ready is not None:
                     ready = hub.select(seconds)
         except BaseException:
@@ -514,7 +514,7 @@ class Call:
         """Takes no lock, since it may run anywhere: the pool cancels the request on its next turn."""
         box: Box | None = getattr(self, "_box", None)  # none where `__init__` was interrupted
         if box is not None and box.ticket and not box.over and not self._left:
-            box.hub.dropped.append(box)
+            box.hub.drop(box)
             warnings.warn(f"a request was dropped unclosed: {self.words}", ResourceWarning, 2, self)
 
     def _end(self) -> None:
