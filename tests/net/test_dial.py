@@ -207,6 +207,23 @@ def test_a_socket_that_was_ready_for_somebody_else_is_passed_over() -> None:
     dialer.close()
 
 
+@linux
+def test_a_socket_that_is_taken_for_ready_has_not_won() -> None:
+    """A selector may tell of a descriptor that another thread has closed meanwhile, and whose number a new one has got."""
+    with full_listener() as dead, ScriptedPeer() as peer:
+        race = Race("localhost", 1, [tcp(*dead), tcp("127.0.0.1", peer.port)])
+        dialer = Dialer(race)
+        assert dialer.step(0.0) is None
+        (stuck,) = dialer.sockets
+        assert dialer.step(0.0, [stuck]) is None and list(dialer.sockets) == [stuck]
+        assert dialer.step(1.0) is None
+        fresh = list(dialer.sockets)[1]
+        assert select.select([], [fresh], [], LIMIT)[1]
+        won = dialer.step(1.0, [stuck, fresh])
+        assert won is fresh and stuck.fileno() == -1 and dialer.sockets == {}
+        won.close()
+
+
 def test_the_families_take_turns() -> None:
     """That of the first address begins (RFC 8305 §4)."""
     places = ["6a", "6b", "6c", "4a"]

@@ -176,6 +176,8 @@ class Dialer:
                 if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     sock.close()
                     self.race.lose(address, OSError(error, os.strerror(error)))
+                elif not is_connected(sock):  # what was ready was another one, which had its number before
+                    self.sockets[sock] = address
                 elif self.win(sock, address):
                     return sock
             while (following := self.race.begin(now)) is not None:
@@ -272,6 +274,15 @@ def open_unix(path: str, deadline: float) -> socket.socket:
             raise ConnectError(what, unprocessed=True) from error
         raise
     return sock
+
+
+def is_connected(sock: socket.socket) -> bool:
+    """Whether its connection has been made."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def set_options(sock: socket.socket) -> None:
