@@ -292,6 +292,17 @@ def test_a_socket_that_does_not_take_its_options(make: Make) -> None:
         assert driver.fetch("http://name.test/") == b"ok"
 
 
+@pytest.mark.parametrize("answer", [None, [("127.0.0.1", 80)]], ids=str)
+def test_a_resolver_whose_answer_is_none(make: Make, answer: list[Address]) -> None:
+    """It fails the dial, and nothing else."""
+    with ScriptedPeer() as peer, make(resolver=lambda host, port: answer) as driver:
+        assert driver.fetch(peer.url) == b"ok"
+        error = driver.refuse("http://name.test/", None)
+        assert type(error) is calamint.ConnectError and error.unprocessed
+        assert "no address for name.test: " in str(error)
+        assert driver.fetch(peer.url) == b"ok" and peer.report.connections == 1
+
+
 def test_a_proxy_without_an_address(make: Make) -> None:
     def resolver(host: str, port: int) -> list[calamint.net.dial.Address]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

@@ -90,8 +90,8 @@ def ask(resolver: Resolver, host: str, port: int, tell: Callable[[Answer], None]
     """Tells the resolver's answer, or what it raised."""
     answer: Answer
     try:
-        answer = resolver(host, port)
-    except Exception as error:  # UnicodeError too: a label that is empty or too long
+        answer = [(family, kind, number, name, place) for family, kind, number, name, place in resolver(host, port)]
+    except Exception as error:  # UnicodeError too: a label that is empty or too long; and what is no list of addresses
         answer = error
     tell(answer)
 
