@@ -61,7 +61,7 @@ class World:
 
     def submit(self, limits: dict[str, float | None]) -> None:
         """A request with these limits of the library's."""
-        clocks = Translator(None, False, True).to_clocks(limits)
+        clocks = Translator().to_clocks(limits)
         origin = Key(Origin("https", "host", 443))
         asked = (self.pool, origin, "POST", "/", (), b"x", self.now, True)
         ticket, actions = pool.submit(*asked, clocks=clocks, queue=limits["pool"], connect=limits["connect"])
@@ -110,7 +110,7 @@ def test_silence_between_events(read: float, cut: bool) -> None:
 def test_nobody_is_hurried_who_reads_slowly_unless_asked() -> None:
     """Our own limit for content that waits unread is off, as the libraries have none."""
     world = World()
-    translator = Translator(None, False, True)
+    translator = Translator()
     assert translator.to_clocks(SDK).reader == float("inf")
     assert translator.to_clocks(SDK | {"reader": 7.0}).reader == 7.0
     assert translator.to_clocks({}) == calamint.Clocks(None, None, None, None)

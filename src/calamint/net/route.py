@@ -11,7 +11,7 @@ from calamint.core.errors import ConnectError, Failure
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import URL, Origin
 from calamint.core.value import NEVER
-from calamint.net.dial import Race, Resolver, look_up
+from calamint.net.dial import Race, Resolver, SocketOption, look_up
 from calamint.net.handshake import Layers, Refused, stages
 from calamint.net.proxy import Proxy, absolute_form
 from calamint.net.socks import make_request
@@ -36,6 +36,7 @@ class Route:
     socket.getaddrinfo gives them; it may block. `uds`: a Unix domain socket instead of the host. `local_address`: of this
     host, to connect from. `server_hostname`: the name in the certificate, if not the origin's host. `proxy`: what is between;
     `forward`: it is sent the requests themselves, and so is the origin of its connections, instead of asked for tunnels.
+    `socket_options`: for socket.setsockopt, before each socket is connected.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Route:
         server_hostname: str | None = None,
         proxy: Proxy | None = None,
         forward: bool = False,
+        socket_options: Sequence[SocketOption] = (),
     ) -> None:
         self.name = f"route {next(numbers)}"  # what stands for it in a key of the pool
         self.verify = verify
@@ -58,6 +60,7 @@ class Route:
         self.server_hostname = server_hostname
         self.proxy = proxy
         self.forward = forward
+        self.socket_options = socket_options
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
         self._asks = 0  # for sessions, since the beginning, where that leaks
@@ -191,6 +194,8 @@ class Routes:
         if route is None:
             name = server_hostname or own.server_hostname
             uds = own.uds if proxy is None else None
-            route = Route(own.verify, own.cert, own.resolver, uds, own.local_address, name, proxy, forward)
+            route = Route(
+                own.verify, own.cert, own.resolver, uds, own.local_address, name, proxy, forward, own.socket_options
+            )
             self._others[(proxy, forward, server_hostname)] = self.named[route.name] = route
         return route
