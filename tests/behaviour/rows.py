@@ -5,6 +5,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 from tests.behaviour.peer import HEADERS, PING, WINDOW_UPDATE, Connection, Peer
@@ -101,7 +102,7 @@ def exhausted(column: Column) -> str:
 
     with Peer(act, streams=3) as peer, opened(column) as subject:
         for count in (1, 2, 3):
-            subject.give_up(f"{peer.url}/wait", lambda count=count: given(count))
+            subject.give_up(f"{peer.url}/wait", partial(given, count))
         said = tried(column, lambda: subject.get(peer.url, timeout=2.0))
         return said if len(peer.connections) == 1 else "no (another connection)"
 
@@ -376,7 +377,7 @@ ROWS: Final = (
     Row(
         "a limit of 0.3 s beside a lively stream",
         beside,
-        says(*[f"at {seconds} s, the other whole" for seconds in (0.3, 0.4, 0.5)]),
+        says(*[f"at {seconds} s, the other whole" for seconds in (0.3, 0.4, 0.5, 0.6, 0.7)]),
     ),
     Row("sent to a reader who reads nothing", pushed, lambda column, said: float(said.split()[0]) <= 2.1),
     Row("GOAWAY that names the running stream: does it end?", graceful, says("yes")),
