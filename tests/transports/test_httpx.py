@@ -27,6 +27,7 @@ from calamint.testing import (
     goaway,
     reset,
 )
+from calamint.transports.shared import to_library
 from tests import servers
 from tests.net.aio_run import LOOPS, cancelled_at, new_loop
 from tests.net.pool_help import at_rest, in_threads
@@ -168,6 +169,19 @@ def test_errors(kit: Kit, action: Action, over_h2: bool | None, theirs: str, our
             assert caught.value.request.method == "POST"
             assert isinstance(caught.value.__cause__, getattr(calamint, ours))
             at_rest(client.pool)
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_every_error_has_a_class_there(name: str) -> None:
+    """Those that a request may fail with, and their parents."""
+    library = Kit(name, True).library
+    request = library.Request("GET", "http://host/")
+    kinds = {getattr(calamint, kind) for kind in calamint.__all__ if isinstance(getattr(calamint, kind), type)}
+    failures = {kind for kind in kinds if issubclass(kind, calamint.TransportError | calamint.LocalProtocolError)}
+    assert len(failures) > 15
+    for kind in failures:
+        error = to_library(kind("words"), library, request)
+        assert isinstance(error, library.TransportError) and error.request is request
 
 
 def test_errors_in_the_content(kit: Kit, h2: bool) -> None:
