@@ -308,7 +308,7 @@ def test_a_deadline(protocol: str) -> None:
         began = time.monotonic()
         ref = connection.request("GET", "/", timeout=0.1)
         assert connection.next_timeout() == pytest.approx(began + 0.1, abs=0.5)
-        with pytest.raises(calamint.DeadlineExceeded, match=r"total=0.1\)"):
+        with pytest.raises(calamint.DeadlineExceeded, match=r"\(total\) came 0.1"):
             connection.response(ref)
         assert 0.1 <= time.monotonic() - began < 5.0
         assert connection.is_closed is (protocol == "http/1.1")
