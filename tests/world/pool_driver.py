@@ -54,7 +54,6 @@ class Driver:
         self.lines: dict[int, Line] = {}
         self.gone: list[Line] = []
         self.dials: dict[int, Dialled] = {}
-        self.carried: set[int] = set()  # tickets of those for whom a connection was being made after the last step
         self.asked: dict[int, Asked] = {}  # by ticket
         self.by_key: dict[int, Asked] = {}
         self.running: dict[int, Asked] = {}

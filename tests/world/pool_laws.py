@@ -124,10 +124,11 @@ def check_time(world: "Driver") -> None:
     """Everything that will be due has a wake-up, and nothing is overdue."""
     now, wake = world.clock.now, desk.next_timeout(world.pool)
     carried = carriers(world)
-    due = [
-        (end(world, asked, carried.get(ticket)), f"request {ticket} waits") for ticket, asked in world.waiting.items()
-    ]
-    due += [(dial.until, f"dial {dial.action.id}") for dial in world.dials.values()]
+    for ticket, asked in world.waiting.items():
+        at = end(world, asked, carried.get(ticket))
+        if wake > max(at, now) + TICK:  # it may be over all of a sudden: when what was dialled for it serves another
+            raise Violation("timer", f"request {ticket} waits until {at}, the timer is set to {wake}")
+    due = [(dial.until, f"dial {dial.action.id}") for dial in world.dials.values()]
     for line in world.lines.values():
         due.append((line.conn.wake, f"connection {line.id}"))
         if line.idle_since < INFINITY:
@@ -169,19 +170,12 @@ def patience(world: "Driver", asked: Asked, dial: Dialled) -> float:
 
 
 def check_dials(world: "Driver") -> None:
-    """Dials for which nobody waits have an end; those for whom none is made any more have no time that is over before."""
-    now = world.clock.now
-    carried = carriers(world)
-    for ticket in world.carried - carried.keys():
-        asked = world.waiting.get(ticket)
-        if asked is not None:
-            asked.until = max(asked.until, now)
-    world.carried = set(carried)
+    """Dials for which nobody waits have an end."""
     waiting = Counter([asked.key for asked in world.waiting.values()])
     for dial in world.dials.values():
         waiting[dial.action.key] -= 1
         if waiting[dial.action.key] < 0:
-            dial.until = min(dial.until, now + ABANDONED)
+            dial.until = min(dial.until, world.clock.now + ABANDONED)
 
 
 def loosen(world: "Driver", key: Key) -> None:

@@ -47,6 +47,12 @@ POOL_MUTATIONS = (
         "    pool.wake = min(pool.wake, job.until)\n",
     ),
     Mutation(
+        "whoever is tried again does not arm the timer for those behind it",
+        "pool.py",
+        "        pool.wake = min(pool.wake, job.since)  # one behind it may have no dial any more\n",
+        "",
+    ),
+    Mutation(
         "a dial arms the timer for its own request alone",
         "pool.py",
         "            pool.wake = min(pool.wake, now + min([job.connect for job in site.waiting.values()]))\n",

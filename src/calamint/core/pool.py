@@ -10,13 +10,7 @@ from typing import Final
 
 from calamint.core import verbs
 from calamint.core.errors import HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
-from calamint.core.events import (
-    Event,
-    InterimReceived,
-    RequestFailed,
-    ResponseEnded,
-    ResponseReceived,
-)
+from calamint.core.events import Event, InterimReceived, RequestFailed, ResponseEnded, ResponseReceived
 from calamint.core.exchange import CLOCKS, Clocks, check_seconds
 from calamint.core.fields import find_keepalive
 from calamint.core.http1_state import IDEMPOTENT
@@ -293,8 +287,8 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
             what = f"no connection to {name(dial.key)} after {now - dial.since:.2f} s (connect)"
             give_up(pool, dial, Failure("ConnectTimeout", -1, what, 0, True, -1, "connect"), now)
     pool.wake = INFINITY if pool.closing_at <= now else pool.closing_at
-    pool.wake = min([pool.wake, *[dial.deadline for dial in pool.dials.values()]])
     carried = carriers(pool)
+    pool.wake = min([pool.wake, *[dial.deadline for dial in pool.dials.values()]])
     for job in list(pool.waiting.values()):
         until = due(pool, job, carried.get(job.ticket))
         if until <= now:
@@ -348,6 +342,7 @@ def wait(pool: Pool, site: Site, job: Job, again: bool = False) -> None:
     site.waiting[job.ticket] = job
     if again:
         site.waiting = dict(sorted(site.waiting.items()))
+        pool.wake = min(pool.wake, job.since)  # one behind it may have no dial any more
     pool.waiting[job.ticket] = job
     pool.wake = min(pool.wake, job.until, job.since + job.connect if site.dials else INFINITY)
 
