@@ -204,7 +204,7 @@ def broken(events: list[Event], kind: str = "RemoteProtocolError", unprocessed: 
     message = failed.failure.message
     lost = kind == "ReadError" and unprocessed
     clock = failed.failure.clock
-    assert (f"({clock}=" in message) if kind.endswith("Timeout") or kind == "DeadlineExceeded" else not clock
+    assert (f"({clock}" in message) if kind.endswith("Timeout") or kind == "DeadlineExceeded" else not clock
     assert failed.failure == Failure("WriteError" if lost else kind, -1, message, failed.ref, unprocessed, clock=clock)
     assert message.endswith("; the request had not left") == lost
     message = message.removesuffix("; the request had not left")

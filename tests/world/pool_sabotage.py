@@ -51,6 +51,7 @@ POOL_MUTATIONS = (
         "pool.py",
         "        pool.wake = min(pool.wake, job.since)  # one behind it may have no dial any more\n",
         "",
+        60_000,
     ),
     Mutation(
         "a dial arms the timer for its own request alone",
@@ -63,12 +64,14 @@ POOL_MUTATIONS = (
         "pool.py",
         "    if site.waiting:  # whom it did not serve, and whose time in the queue may be over\n",
         "    if False:\n",
+        60_000,
     ),
     Mutation(
         "a dial that failed does not arm the timer for those who wait on",
         "pool.py",
         "        pool.wake = min(pool.wake, now)  # nobody is carried by this dial any more\n",
         "        pass\n",
+        60_000,
     ),
     Mutation(
         "the clock of the queue runs while a connection is made",
@@ -81,12 +84,14 @@ POOL_MUTATIONS = (
         "pool.py",
         "        if dial.deadline > now + ABANDONED:\n",
         "        if False:\n",
+        60_000,
     ),
     Mutation(
         "of several dials over HTTP/1.1 none is too many",
         "pool.py",
         "sorted(site.dials)[len(site.waiting) :]",
         "([] if site.waiting else site.dials)",
+        60_000,
     ),
     Mutation(
         "the timer forgets the connections",

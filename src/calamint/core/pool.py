@@ -176,13 +176,14 @@ def close(pool: Pool, now: float, grace: float = 0.0) -> list[Action]:
 
 def connected(pool: Pool, id: int, protocol: str, now: float) -> list[Action]:
     """A dial has come through, and the peer speaks this."""
-    dial = pool.dials.pop(id, None)
+    dial = pool.dials.get(id)
     if dial is None:
         return [Shut(id)]
     site = pool.sites[dial.key]
+    value, data = verbs.connect(protocol, dial.key.origin, keeping(pool.settings, site.keepalive), now)
+    del pool.dials[id]
     site.dials.discard(id)
     site.speaks = protocol
-    value, data = verbs.connect(protocol, dial.key.origin, keeping(pool.settings, site.keepalive), now)
     held = Held(id, dial.key, value, pool.limits.keepalive_expiry, now)
     tell_dial(pool, dial, protocol, now)
     pool.held[id] = held
@@ -470,14 +471,16 @@ def report(
 
 def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool) -> bool:
     """Whether it may be sent once more (DESIGN, law 9): only what can be sent again as it was, and only once."""
-    if not job.replay or job.attempts >= ATTEMPTS or not job.end or job.heard or pool.closing_at < INFINITY:
-        return False
-    if failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols:
-        site = pool.sites[held.key]
+    site = pool.sites[held.key]
+    demanded = failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols
+    if demanded:
         site.only_http1 = True
         for other in site.held.values():
             refresh(pool, other)
         pool.wake = min(pool.wake, held.value.now)  # those that are idle go at once
+    if not job.replay or job.attempts >= ATTEMPTS or not job.end or job.heard or pool.closing_at < INFINITY:
+        return False
+    if demanded:
         return True
     if failure.unprocessed:  # but not for ever with a peer that ends each new connection with an error
         return failure.code <= NO_ERROR or failure.kind != "ConnectionTerminated" or held.served > 0
