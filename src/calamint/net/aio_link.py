@@ -269,7 +269,7 @@ class Approach:
         return self.route.overdue(self.dial.key.origin, self.race, self.layers)
 
     async def run(self) -> None:
-        """Makes the connection, and gives it to its owner. Raises Refused, ConnectError."""
+        """Makes the connection, and gives it to its owner. Raises Refused, ConnectError, RemoteProtocolError."""
         owner, dial, route = self.owner, self.dial, self.route
         loop, origin = owner.loop, dial.key.origin
         if route.uds is not None:
@@ -283,7 +283,7 @@ class Approach:
         try:
             self.layers = layers = route.layers(origin, dial.protocols)
             await shake_hands(loop, sock, layers)
-            protocol = route.spoken(origin, dial.protocols, layers.pipe)
+            protocol = route.spoken(origin, dial.protocols, layers)
         except BaseException:
             discard(owner, sock)
             raise

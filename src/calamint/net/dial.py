@@ -23,7 +23,6 @@ Answer = Sequence[Address] | Exception
 
 LONGEST: Final = 3600.0  # seconds that a driver waits at a time
 STAGGER: Final = 0.25  # seconds: the "Connection Attempt Delay" of RFC 8305 §5
-NOWHERE: Final[Address] = (0, 0, 0, "", ())
 INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
 
@@ -177,11 +176,11 @@ class Dialer:
                 if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     sock.close()
                     self.race.lose(address, OSError(error, os.strerror(error)))
-                else:
-                    return self.win(sock)
+                elif self.win(sock, address):
+                    return sock
             while (following := self.race.begin(now)) is not None:
-                if (won := self.open(following)) is not None:
-                    return self.win(won)
+                if (won := self.open(following)) is not None and self.win(won, following):
+                    return won
             self.race.check()
         except BaseException:
             self.close()
@@ -209,13 +208,19 @@ class Dialer:
             return None
         return sock
 
-    def win(self, sock: socket.socket) -> socket.socket:
-        """This one is it: those that still run are closed."""
-        self.sockets[sock] = NOWHERE  # until it is handed over, it is closed with them if this fails
-        set_options(sock)
+    def win(self, sock: socket.socket, address: Address) -> bool:
+        """This one is it, if it takes its options: those that still run are closed."""
+        self.sockets[sock] = address  # until it is handed over, it is closed with them if this is interrupted
+        try:
+            set_options(sock)
+        except OSError as error:  # it may have been reset already
+            del self.sockets[sock]
+            sock.close()
+            self.race.lose(address, error)
+            return False
         del self.sockets[sock]
         self.close()
-        return sock
+        return True
 
     def close(self) -> None:
         """Gives up all that runs."""
@@ -270,7 +275,7 @@ def open_unix(path: str, deadline: float) -> socket.socket:
 
 
 def set_options(sock: socket.socket) -> None:
-    """No delay of small writes; TCP keepalive, so that a quiet connection is kept by what stands between."""
+    """No delay of small writes; TCP keepalive, so that a quiet connection is kept by what stands between. Raises OSError."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, number in KEEPALIVE:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from calamint.core import tunnel
-from calamint.core.errors import CalamintError, ConnectError, Failure, LocalProtocolError
+from calamint.core.errors import CalamintError, ConnectError, Failure, LocalProtocolError, RemoteProtocolError
 from calamint.core.url import Origin
 from calamint.core.value import Fields
 from calamint.net.proxy import Proxy
@@ -30,7 +30,7 @@ def to_failure(error: BaseException) -> Failure:
     """What a dial has failed of, whatever was raised."""
     if isinstance(error, Refused):
         return error.failure
-    if isinstance(error, ConnectError | LocalProtocolError):
+    if isinstance(error, ConnectError | LocalProtocolError | RemoteProtocolError):
         return Failure(type(error).__name__, -1, str(error), 0, True)
     return Failure("ConnectError", -1, f"{type(error).__name__}: {error}", 0, True)
 

@@ -86,6 +86,13 @@ class Proxy:
         return TLSPipe(self._context, self.origin.host)
 
 
+def as_sent(proxy: Proxy | None, url: URL, fields: Fields) -> tuple[str, Fields]:
+    """The target and the fields of a request: a proxy that forwards it is told where to, and what is for the proxy alone."""
+    if proxy is None or not proxy.forwards(url.origin):
+        return url.target, fields
+    return absolute_form(url.origin, url.target), fields + proxy.fields
+
+
 def absolute_form(origin: Origin, target: str) -> str:
     """The target of a request that is forwarded (RFC 9112 §3.2.2); the one of a server as a whole has no path (§3.2.4)."""
     return f"{origin.scheme}://{origin.authority()}{'' if target == '*' else target}"
