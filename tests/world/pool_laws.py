@@ -345,6 +345,8 @@ def check_attempts(world: "Driver", action: Deliver) -> None:
 
 def check_failed(world: "Driver", asked: Asked, failure: Failure) -> None:
     line, now = asked.line, world.clock.now
+    if failure.code == HTTP_1_1_REQUIRED and H1 in asked.key.protocols:
+        world.demands.add(asked.key)
     if failure.unprocessed:
         if any([excuse and not line.never_left for line, excuse in asked.given_up]):
             raise Violation("unprocessed", f"of request {asked.ticket}'s first attempt nobody knows: {failure}")

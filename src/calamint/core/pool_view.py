@@ -76,6 +76,18 @@ def connection(pool: Pool, ticket: int) -> int:
     return 0 if job is None else job.id
 
 
+def is_unsent(pool: Pool, id: int, unsent: int) -> bool:
+    """Whether of the request on this HTTP/1.1 connection, which has served others, some of the head is unsent yet.
+
+    `unsent`: bytes of the connection's output that have not left.
+    """
+    held = pool.held.get(id)
+    if held is None or not held.served or isinstance(held.value, HTTP2Connection):
+        return False
+    requests = held.value.requests
+    return bool(requests) and requests[-1].head_offset > held.value.written - unsent
+
+
 def is_dialling(pool: Pool, ticket: int) -> bool:
     """Whether this request waits for a connection that is being made."""
     job = pool.jobs.get(ticket)
