@@ -72,6 +72,9 @@ def test_a_reference_that_leads_nowhere(reference: str) -> None:
         ("https://h/api", "http://other/x", "http://other/x"),
         ("https://h/api", "//other/x", "https://h/api/other/x"),
         ("https://h/api", "/x?to=http://other", "https://h/api/x?to=http://other"),
+        ("https://h/api", "/save/http://other/x", "https://h/api/save/http://other/x"),
+        ("https://h/api", "save/http://other/x", "https://h/api/save/http://other/x"),
+        ("https://h/api", "x#http://other", "https://h/api/x#http://other"),
         ("", "http://other", "http://other/"),
     ],
 )

@@ -1,6 +1,7 @@
 """URLs as callers write and read them: absolute or relative, joined, with parameters."""
 
-from typing import final
+import re
+from typing import Final, final
 from urllib.parse import unquote, urljoin
 
 from calamint.client.content import Params, encode_params
@@ -8,6 +9,8 @@ from calamint.core.errors import InvalidURL
 from calamint.core.url import DEFAULT_PORTS
 from calamint.core.url import URL as Parsed
 from calamint.net.dial import read_url
+
+ABSOLUTE: Final = re.compile(r"[^/?#]*://")  # another URL may stand within a path, a query or a fragment
 
 
 @final
@@ -119,7 +122,7 @@ def write(parsed: Parsed) -> str:
 
 def merge(base: str, url: str) -> str:
     """A client's `base_url` with what a request says; an absolute URL stands alone, anything else goes below the base."""
-    if not base or "://" in url.partition("?")[0]:
+    if not base or ABSOLUTE.match(url):
         return url
     if not url or url.startswith("?"):
         return base + url
