@@ -20,6 +20,8 @@ from calamint.core.value import Fields
 
 REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))  # RFC 9110 §15.4, of those that say where
+NO_CHARSETS: Final = frozenset(("idna", "punycode", "raw-unicode-escape", "unicode-escape"))
+"""Python's codecs from bytes to text that no content is coded with. Punycode takes time in the square of the content's length."""
 
 
 @final
@@ -545,9 +547,9 @@ def only_plain(extensions: Mapping[str, object]) -> dict[str, object]:
 
 
 def is_known(encoding: str) -> bool:
-    """Whether Python can decode text with it."""
+    """Whether it is a charset, and Python can decode text with it."""
     try:
         b"a".decode(encoding, "replace")  # not b"": for that no codec is asked
+        return codecs.lookup(encoding).name.replace("_", "-") not in NO_CHARSETS
     except (LookupError, ValueError):
         return False
-    return True
