@@ -58,7 +58,7 @@ class Settled(NamedTuple):
             return None
         seconds = self.deadline - time.monotonic()
         if seconds <= 0:
-            raise DeadlineExceeded("the redirects before it took all of its time", unprocessed=True)
+            raise DeadlineExceeded("its time was over before it was sent", unprocessed=True)
         return seconds
 
 
@@ -103,6 +103,8 @@ class BaseClient:
         self._headers.update(headers)
         self._urls: dict[str, URL] = {}
         self._proxy = Proxy(proxy) if isinstance(proxy, str) else proxy
+        if self._proxy is not None and not isinstance(self._proxy, Proxy):
+            raise TypeError(f"proxy is of type {type(proxy).__name__}: give a URL, as text, or a calamint.Proxy")
         self._proxies: ProxyMap | None = None
         if self._proxy is None and trust_env and not direct:
             found = proxies_from_environment(os.environ)
