@@ -190,7 +190,7 @@ def test_content_of_every_kind_for_whoever_makes_a_response() -> None:
 
 def test_a_stream_is_read_once(kind: str) -> None:
     response, source = make(kind, b"one", b"two")
-    with pytest.raises(calamint.ResponseNotRead):
+    with pytest.raises(calamint.ResponseNotRead, match="still to come"):
         assert response.content
     assert read(response) == b"onetwo" == response.content == read(response)
     assert (source.closed, response.is_closed, response.is_stream_consumed) == (1, True, True)
@@ -206,7 +206,7 @@ def test_a_stream_that_was_iterated_is_not_kept(kind: str, form: str) -> None:
     assert take(response, form) == [b"one" if form in ("bytes", "raw") else "one"]
     with pytest.raises(calamint.StreamConsumed):
         take(response, "bytes")
-    with pytest.raises(calamint.ResponseNotRead):
+    with pytest.raises(calamint.ResponseNotRead, match="was iterated over"):
         assert response.text
     assert source.closed == 1
 
@@ -220,7 +220,7 @@ def test_a_closed_response_gives_nothing(kind: str) -> None:
             asyncio.run(response.aclose())
     with pytest.raises(calamint.StreamClosed):
         read(response)
-    with pytest.raises(calamint.ResponseNotRead):
+    with pytest.raises(calamint.ResponseNotRead, match="was closed before its content was read"):
         assert response.content
     assert source.closed == 1
 

@@ -284,6 +284,10 @@ class Response:
         """All of the content, its codings undone. Raises ResponseNotRead before `read`, and DecodingError."""
         if self._content is None:
             if self._raw is None:
+                if self.is_stream_consumed:
+                    raise ResponseNotRead("the content was iterated over, and so is not kept: `read()` keeps it")
+                if self.is_closed:
+                    raise ResponseNotRead("the response was closed before its content was read: call `read()` before")
                 raise ResponseNotRead("the content is still to come: call `read()`, or iterate over it")
             decoder = self._decoder()
             content = self._raw if decoder is None else b"".join(undo(decoder, self._raw))
