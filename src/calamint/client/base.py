@@ -169,7 +169,7 @@ class BaseClient:
             return URL(url, params) if params else url
         known = self._urls.get(url)
         if known is None:
-            known = URL(merge(self._base, url))
+            known = URL(merge(self._base, url) if isinstance(url, str) else url)  # or it says what it is not
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
             self._urls[url] = known
@@ -199,7 +199,9 @@ class BaseClient:
         elif said is None or isinstance(said, float | int | Timeout):
             timeout = to_timeout(said)
         else:
-            raise TypeError(f"extensions['timeout'] is of type {type(said).__name__}: give seconds or a Timeout")
+            raise TypeError(
+                f"extensions['timeout'] is of type {type(said).__name__}: give seconds or a calamint.Timeout"
+            )
         total = timeout.total
         return Settled(timeout, None if total is None else time.monotonic() + total)
 

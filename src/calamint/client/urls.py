@@ -17,7 +17,7 @@ ABSOLUTE: Final = re.compile(r"[^/?#]*://")  # another URL may stand within a pa
 class URL:
     """An absolute http or https URL, never changed. `str(url)` is what it was made from, percent-encoded where it must be.
 
-    Raises InvalidURL and UnsupportedProtocol.
+    Raises InvalidURL, UnsupportedProtocol, and TypeError for what is neither text nor a URL.
     """
 
     __slots__ = ("parsed",)
@@ -25,6 +25,8 @@ class URL:
     def __init__(self, url: "str | URL | Parsed", params: Params | None = None) -> None:
         """`params`: appended to the query, if it has one."""
         parsed = url.parsed if isinstance(url, URL) else read_url(url) if isinstance(url, str) else url
+        if not isinstance(parsed, Parsed):
+            raise TypeError(f"a URL is of type {type(url).__name__}: give text, or a calamint.URL")
         query = encode_params(params)
         if query:
             joint = "&" if "?" in parsed.target else "?"
