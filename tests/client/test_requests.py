@@ -78,6 +78,7 @@ def test_without_a_client() -> None:
         ({"json": {"a": None}}, b'{"a":null}', "application/json"),
         ({"json": 1, "headers": {"content-type": "application/x"}}, b"1", "application/x"),
         ({}, b"", None),
+        ({"data": {}}, b"", None),
     ],
 )
 def test_content_of_every_kind(kind: str, way: str, options: Any, content: bytes, kind_of: str | None) -> None:

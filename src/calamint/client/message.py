@@ -55,6 +55,8 @@ class Request:
             self.body = EMPTY if self.method in WITH_CONTENT else NOTHING
         else:
             self.body = encode_content(content, data, json, [name.lower() for name, _ in self.headers.raw])
+            if self.body == NOTHING and self.method in WITH_CONTENT:
+                self.body = EMPTY
             if self.body.fields:
                 self.headers.update(self.body.fields)
 
