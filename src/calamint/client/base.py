@@ -58,7 +58,7 @@ class Settled(NamedTuple):
             return None
         seconds = self.deadline - time.monotonic()
         if seconds <= 0:
-            raise DeadlineExceeded("the redirects before it took all of its time", unprocessed=True)
+            raise DeadlineExceeded("its time was over before it was sent", unprocessed=True)
         return seconds
 
 
@@ -103,6 +103,8 @@ class BaseClient:
         self._headers.update(headers)
         self._urls: dict[str, URL] = {}
         self._proxy = Proxy(proxy) if isinstance(proxy, str) else proxy
+        if self._proxy is not None and not isinstance(self._proxy, Proxy):
+            raise TypeError(f"proxy is of type {type(proxy).__name__}: give a URL, as text, or a calamint.Proxy")
         self._proxies: ProxyMap | None = None
         if self._proxy is None and trust_env and not direct:
             found = proxies_from_environment(os.environ)
@@ -167,7 +169,7 @@ class BaseClient:
             return URL(url, params) if params else url
         known = self._urls.get(url)
         if known is None:
-            known = URL(merge(self._base, url))
+            known = URL(merge(self._base, url) if isinstance(url, str) else url)  # or it says what it is not
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
             self._urls[url] = known
@@ -197,7 +199,9 @@ class BaseClient:
         elif said is None or isinstance(said, float | int | Timeout):
             timeout = to_timeout(said)
         else:
-            raise TypeError(f"extensions['timeout'] is of type {type(said).__name__}: give seconds or a Timeout")
+            raise TypeError(
+                f"extensions['timeout'] is of type {type(said).__name__}: give seconds or a calamint.Timeout"
+            )
         total = timeout.total
         return Settled(timeout, None if total is None else time.monotonic() + total)
 

@@ -169,8 +169,8 @@ class Client(BaseClient):
             )
             if stream or self._coding_limits.total is not None:
                 call.words = f"{call.words}, streamed at {caller()}"
-                return Stream(call, parts, request, timeout).begin(self, began)
-            arrived = call.response() if parts is None else Stream(call, parts, request, timeout).whole()
+                return Stream(call, parts, request, limits).begin(self, began)
+            arrived = call.response() if parts is None else Stream(call, parts, request, limits).whole()
             return self._whole(request, arrived, call.protocol, began)
         except BaseException:
             if call is not None:
@@ -446,10 +446,10 @@ class Client(BaseClient):
 class Stream:
     """A call whose content goes out, where it comes in pieces, while its response comes: to be iterated over, or whole."""
 
-    def __init__(self, call: Call, parts: Pieces | FilePieces | None, request: Request, timeout: Timeout) -> None:
+    def __init__(self, call: Call, parts: Pieces | FilePieces | None, request: Request, limits: Settled) -> None:
         self._call = call
         self._request = request
-        self._timeout = timeout
+        self._timeout = limits.timeout
         self._events: list[Event] = []
         self._trailers = Headers()
         self._pieces = None if parts is None else parts.__iter__()

@@ -79,7 +79,7 @@ def parts(timeout: Timeout) -> tuple[float | None, ...]:
 def limit(name: str, seconds: float | None) -> float | None:
     """The seconds, None for no limit. Raises TypeError and ValueError, naming the parameter."""
     if seconds is not None and not isinstance(seconds, int | float):
-        raise TypeError(f"{name}={seconds!r}: write seconds, None for no limit, or a Timeout")
+        raise TypeError(f"{name}={seconds!r}: write seconds, None for no limit, or a calamint.Timeout")
     return None if check_seconds(name, seconds) == INFINITY else seconds
 
 
