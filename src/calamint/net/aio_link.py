@@ -278,13 +278,13 @@ class Approach:
         owner, dial, route = self.owner, self.dial, self.route
         loop, origin = owner.loop, dial.key.origin
         if route.uds is not None:
-            sock = open_unix(route.uds, time.monotonic() + LONGEST)  # which does not wait
+            sock = open_unix(route.uds, time.monotonic() + LONGEST, route.socket_options)  # which does not wait
             sock.setblocking(False)
             owner.sockets.add(sock)
         else:
             host, port = route.address(origin)
             self.race = Race(host, port, await look_up(loop, host, port, route.resolver))
-            sock = await open_tcp(owner, self.race, route.local_address)
+            sock = await open_tcp(owner, self.race, route)
         try:
             self.layers = layers = route.layers(origin, dial.protocols)
             await shake_hands(loop, sock, layers)
@@ -350,14 +350,14 @@ def settle(waiter: asyncio.Future[Answer], answer: Answer) -> None:
         waiter.set_result(answer)
 
 
-async def open_tcp(owner: Owner, race: Race, local_address: str | None) -> socket.socket:
+async def open_tcp(owner: Owner, race: Race, route: Route) -> socket.socket:
     """A socket connected to the address that answers first (RFC 8305), the others closed. Raises ConnectError."""
     attempts: dict[asyncio.Task[socket.socket], Address] = {}
     try:
         while True:
             now = time.monotonic()
             while (address := race.begin(now)) is not None:
-                attempts[owner.spawn(attempt(owner, address, local_address))] = address
+                attempts[owner.spawn(attempt(owner, address, route))] = address
             race.check()
             until = race.next_timeout()
             timeout = None if until == INFINITY else max(0.0, until - now)
@@ -377,17 +377,17 @@ async def open_tcp(owner: Owner, race: Race, local_address: str | None) -> socke
             task.add_done_callback(lambda task: undo(owner, task))
 
 
-async def attempt(owner: Owner, address: Address, local_address: str | None) -> socket.socket:
+async def attempt(owner: Owner, address: Address, route: Route) -> socket.socket:
     """One address of a race."""
     family, kind, protocol, _, place = address
     sock = socket.socket(family, kind, protocol)
     owner.sockets.add(sock)
     try:
         sock.setblocking(False)
-        if local_address is not None:
-            sock.bind((local_address, 0))
+        set_options(sock, route.socket_options)
+        if route.local_address is not None:
+            sock.bind((route.local_address, 0))
         await owner.loop.sock_connect(sock, place)
-        set_options(sock)
     except BaseException:
         discard(owner, sock)
         raise
