@@ -150,7 +150,9 @@ def consume(pool: Pool, ticket: int, size: int, now: float) -> list[Action]:
     job = pool.jobs.get(ticket)
     if job is not None and job.id:
         held = pool.held[job.id]
-        step(pool, held, verbs.consume(held.value, job.ref, size, now), now)
+        held.value, out, _ = verbs.consume(held.value, job.ref, size, now)  # to which nothing happens, nor to its slots
+        write(pool, held, out)
+        pool.wake = min(pool.wake, held.value.wake)
     return finish(pool, now)
 
 
