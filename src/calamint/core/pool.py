@@ -10,13 +10,7 @@ from typing import Final
 
 from calamint.core import verbs
 from calamint.core.errors import HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
-from calamint.core.events import (
-    Event,
-    InterimReceived,
-    RequestFailed,
-    ResponseEnded,
-    ResponseReceived,
-)
+from calamint.core.events import Event, InterimReceived, RequestFailed, ResponseEnded, ResponseReceived
 from calamint.core.exchange import CLOCKS, Clocks, Settings, check_seconds
 from calamint.core.fields import check_fields, check_method, check_target, find_keepalive, find_length
 from calamint.core.http1_state import IDEMPOTENT
@@ -54,6 +48,9 @@ from calamint.core.snapshot import Snapshot
 from calamint.core.value import INFINITY, Fields
 
 ATTEMPTS: Final = 2  # a request that was not processed is tried once more, and no more
+SURPLUS: Final = (
+    1.0  # seconds for which an idle connection above max_keepalive_connections is kept: a burst may want it again
+)
 RETRY: Final = 1.0  # seconds after a dial that failed until the next, where other connections serve meanwhile
 
 
@@ -532,7 +529,11 @@ def settle(pool: Pool, held: Held, now: float) -> None:
         return
     pool.wake = min(pool.wake, held.idle_at + held.expiry)
     if len(pool.idle) > pool.limits.max_keepalive_connections:
-        shut(pool, next(iter(pool.idle.values())), now)
+        oldest = next(iter(pool.idle.values()))
+        if pool.limits.max_keepalive_connections and now < oldest.idle_at + SURPLUS:
+            pool.wake = min(pool.wake, oldest.idle_at + SURPLUS)
+        else:
+            shut(pool, oldest, now)
 
 
 def shut(pool: Pool, held: Held, now: float) -> None:
