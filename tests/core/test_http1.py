@@ -446,6 +446,7 @@ def test_content_is_delivered_as_it_arrives() -> None:
     client.request()
     client.receive(CHUNKED + b"5\r\nhello\r\n")
     assert client.conn.buffer == b""
+    assert client.receive(b"3\r\nabc\r\n2\r\nde\r\n") == [DataReceived(1, b"abcde")]  # what comes at once is one piece
     client = Client()
     client.request()
     assert client.receive(OK + b"Content-Length: 10\r\n\r\nabc")[1] == DataReceived(1, b"abc")

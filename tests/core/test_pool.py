@@ -267,6 +267,10 @@ def test_no_more_idle_connections_than_allowed() -> None:
     for key in (A, B):
         world.submit(key)
         world.answer(world.connect())
+    assert (world.shut, list(world.pool.idle), desk.next_timeout(world.pool)) == ([], [1, 2], 1.0)
+    world.pass_time(0.9)
+    assert world.shut == []
+    world.pass_time(1.0)
     assert (world.shut, list(world.pool.idle)) == ([1], [2])
     none = World(Limits(max_keepalive_connections=0))
     ticket = none.submit()
@@ -888,6 +892,7 @@ def test_a_connection_that_sends_another_away_expires_in_its_turn() -> None:
     world.submit(Key(PLAIN.origin, "another", PLAIN.protocols))
     id = world.connect("http/1.1")
     world.receive(id, b"HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=5\r\n\r\n")
+    world.pass_time(1.0)
     assert (world.shut, list(world.pool.idle)) == ([1], [2])
     world.pass_time(desk.next_timeout(world.pool))
     assert (world.now, world.shut) == (5.0, [1, 2])

@@ -34,6 +34,7 @@ POOL_LAWS: Final = {
 }
 
 ABANDONED = 10.0  # seconds that a dial has at most once nobody waits for it
+SURPLUS = 1.0  # seconds for which one idle connection too many may stay
 RETRY = 1.0  # seconds that may pass after a dial that failed until the next
 HTTP_1_1_REQUIRED = ENHANCE_YOUR_CALM + 2
 
@@ -57,8 +58,10 @@ def check_numbers(world: "Driver") -> None:
     if len(lines) + len(world.dials) > limits.max_connections:
         raise Violation("limits", f"{len(lines)} connections and {len(world.dials)} dials")
     idle = [line for line in lines.values() if not line.active]
-    if len(idle) > limits.max_keepalive_connections:
-        raise Violation("limits", f"{len(idle)} connections are idle")
+    spare = limits.max_keepalive_connections
+    lasting = [line for line in idle if not spare or world.clock.now > line.idle_since + SURPLUS + TICK]
+    if len(lasting) > spare:
+        raise Violation("limits", f"{len(lasting)} connections are idle")
     per_key: dict[int, int] = {}
     for line in lines.values():
         if line.protocol == "h2" and not line.wild and not line.retired and line.conn.status == 0:

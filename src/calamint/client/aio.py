@@ -122,8 +122,10 @@ class AsyncClient(BaseClient):
             while True:
                 response = await self._send_once(request, limits, stream)
                 response.history = list(history)
-                if not follows or not response.has_redirect_location:
-                    response.next_request = self._next_request(request, response)
+                leads = response.has_redirect_location
+                if not follows or not leads:
+                    if leads:
+                        response.next_request = self._next_request(request, response)
                     if not stream:
                         await response.aread()  # its codings are undone here, and not in whatever asks for it first
                     return response
@@ -462,7 +464,7 @@ class Stream:
             pass
         self._events = beginning.rest
         response = client._streamed(self._request, beginning, self._call.protocol, began)
-        response.stream, response.trailers = self, self._trailers
+        response.stream, response._trailers = self, self._trailers
         return response
 
     async def whole(self) -> Arrived:

@@ -187,7 +187,8 @@ class BaseClient:
             chosen = None if self.auth is None or "authorization" in request.headers else self.auth
         if chosen is not None:
             request.headers["Authorization"] = basic(chosen)
-        request.url = url.bare()
+        if url.parsed.userinfo:
+            request.url = url.bare()
 
     def _limits(self, request: Request) -> Settled:
         """The limits of this request; its time begins now."""
@@ -228,9 +229,7 @@ class BaseClient:
         return self._proxies.choose(url.parsed)
 
     def _next_request(self, request: Request, response: Response) -> Request | None:
-        """Where a response sends whoever follows it, None where it does not, or where nobody can go."""
-        if not response.has_redirect_location:
-            return None
+        """Where a redirect sends whoever follows it, None where nobody can go."""
         try:
             return self._redirect(request, response)
         except RemoteProtocolError:
@@ -271,7 +270,7 @@ class BaseClient:
         response.num_bytes_downloaded = len(arrived.content)
         response._elapsed = time.perf_counter() - began
         if arrived.trailers:
-            response.trailers = Headers(arrived.trailers)
+            response._trailers = Headers(arrived.trailers)
         if arrived.interim:
             response.interim = tuple(arrived.interim)
         return response
@@ -295,13 +294,11 @@ class BaseClient:
             extensions["stream_id"] = ref
         else:
             extensions["reason_phrase"] = reason
-        return Response(
-            status,
-            request=request,
-            extensions=extensions,
-            default_encoding=self.default_encoding,
-            coding_limits=self._coding_limits,
+        response = Response(
+            status, request=request, default_encoding=self.default_encoding, coding_limits=self._coding_limits
         )
+        response.extensions = extensions
+        return response
 
 
 class Beginning:

@@ -121,8 +121,10 @@ class Client(BaseClient):
             while True:
                 response = self._send_once(request, limits, stream)
                 response.history = list(history)
-                if not follows or not response.has_redirect_location:
-                    response.next_request = self._next_request(request, response)
+                leads = response.has_redirect_location
+                if not follows or not leads:
+                    if leads:
+                        response.next_request = self._next_request(request, response)
                     if not stream:
                         response.read()  # its codings are undone here, and not in whatever asks for it first
                     return response
@@ -461,7 +463,7 @@ class Stream:
             pass
         self._events = beginning.rest
         response = client._streamed(self._request, beginning, self._call.protocol, began)
-        response.stream, response.trailers = self, self._trailers
+        response.stream, response._trailers = self, self._trailers
         return response
 
     def whole(self) -> Arrived:

@@ -39,6 +39,7 @@ from calamint.core.pool_state import (
 from calamint.core.pool_view import (
     carriers,
     count_output,
+    due,
     holders,
     name,
     snapshot,
@@ -53,6 +54,7 @@ from calamint.core.value import INFINITY, Fields
 
 ATTEMPTS: Final = 2  # a request that was not processed is tried once more, and no more
 ABANDONED: Final = 10.0  # seconds that a dial has at most when nobody waits for it any more
+SURPLUS: Final = 1.0  # seconds that an idle connection above max_keepalive_connections is kept: a burst may want it
 RETRY: Final = 1.0  # seconds after a dial that failed until the next, where other connections serve meanwhile
 
 
@@ -141,7 +143,9 @@ def consume(pool: Pool, ticket: int, size: int, now: float) -> list[Action]:
     job = pool.jobs.get(ticket)
     if job is not None and job.id:
         held = pool.held[job.id]
-        step(pool, held, verbs.consume(held.value, job.ref, size, now), now)
+        held.value, out, _ = verbs.consume(held.value, job.ref, size, now)  # to which nothing happens, nor to its slots
+        write(pool, held, out)
+        pool.wake = min(pool.wake, held.value.wake)
     return finish(pool, now)
 
 
@@ -307,17 +311,6 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
                 shut(pool, held, now)
     pool.freed = True  # a site that has no connection may be due for its next dial
     return finish(pool, now)
-
-
-def due(pool: Pool, job: Job, dial: Dial | None) -> float:
-    """When a request that waits has waited long enough; while a connection is made for it, its `connect` clock runs instead.
-
-    Where each dial is for one request, because HTTP/1.1 is spoken, the limit of the dial is that of its request.
-    """
-    if dial is None:
-        return job.until
-    shared = pool.sites[job.key].speaks != H1
-    return min(job.deadline, max(job.since, dial.since) + job.connect if shared else INFINITY)
 
 
 def expire(pool: Pool, job: Job, carried: bool, now: float) -> None:
@@ -532,7 +525,11 @@ def settle(pool: Pool, held: Held, now: float) -> None:
         return
     pool.wake = min(pool.wake, held.idle_at + held.expiry)
     if len(pool.idle) > pool.limits.max_keepalive_connections:
-        shut(pool, next(iter(pool.idle.values())), now)
+        oldest = next(iter(pool.idle.values()))
+        if pool.limits.max_keepalive_connections and now < oldest.idle_at + SURPLUS:
+            pool.wake = min(pool.wake, oldest.idle_at + SURPLUS)
+        else:
+            shut(pool, oldest, now)
 
 
 def shut(pool: Pool, held: Held, now: float) -> None:

@@ -22,6 +22,7 @@ from calamint.core.pool_state import (
     Stats,
     Waiting,
 )
+from calamint.core.value import INFINITY
 
 SHOWN: Final = 10  # of those who hold slots, in a message
 
@@ -105,6 +106,17 @@ def carriers(pool: Pool) -> dict[int, Dial]:
         else:
             found.update(dict.fromkeys(site.waiting, dials[0]))
     return found
+
+
+def due(pool: Pool, job: Job, dial: Dial | None) -> float:
+    """When a request that waits has waited long enough; while a connection is made for it, its `connect` clock runs instead.
+
+    Where each dial is for one request, because HTTP/1.1 is spoken, the limit of the dial is that of its request.
+    """
+    if dial is None:
+        return job.until
+    shared = pool.sites[job.key].speaks != H1
+    return min(job.deadline, max(job.since, dial.since) + job.connect if shared else INFINITY)
 
 
 def holders(pool: Pool, key: Key, now: float) -> str:

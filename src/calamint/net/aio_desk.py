@@ -23,7 +23,7 @@ from calamint.net.aio_link import Approach, Link
 from calamint.net.dial import LONGEST
 from calamint.net.handshake import to_failure
 from calamint.net.route import Routes
-from calamint.net.tls import READ_SIZE
+from calamint.net.tls import make_buffer
 from calamint.net.trace import Tracer, logger, tell
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Desk:
         self.pool = pool
         self.routes = routes
         self.tracer = tracer
-        self.view = memoryview(bytearray(READ_SIZE))
+        self.view = memoryview(make_buffer())
         self.links: dict[int, Link] = {}  # until their sockets are closed
         self.dials: dict[int, Approach] = {}
         self.tasks: set[asyncio.Task[object]] = set()

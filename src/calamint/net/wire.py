@@ -9,7 +9,7 @@ from typing import Final
 from calamint.core.errors import to_exception
 from calamint.net.dial import LONGEST
 from calamint.net.handshake import Layers
-from calamint.net.tls import READ_SIZE, TLSPipe
+from calamint.net.tls import READ_SIZE, TLSPipe, make_buffer
 
 SEAL_SIZE: Final = 64 * 1024  # plaintext encrypted at a time: what has not left is known to that grain
 HAS_POLL: Final = hasattr(select, "poll")  # not on Windows
@@ -65,7 +65,7 @@ class Wire:
     def __init__(self, sock: socket.socket, tls: TLSPipe | None, buffer: bytearray | None = None) -> None:
         self.sock = sock
         self.tls = tls
-        self.buffer = bytearray(READ_SIZE) if buffer is None else buffer
+        self.buffer = make_buffer() if buffer is None else buffer
         self.view = memoryview(self.buffer)
         self.sealed = b""  # ciphertext that the kernel has not taken
         self.held = 0  # plaintext of it of which no byte has left
