@@ -226,7 +226,7 @@ OVERDUE: Final[list[tuple[Exchange, float, str, tuple[str, ...]]]] = [
         make(LOCAL_RECEIVING, deadline=105.5, sent_at=100, head_at=104),
         105.75,
         "DeadlineExceeded",
-        ("its deadline (total) came 5.75 s after it was sent, the peer was last heard of 1.75 s ago"),
+        ("its deadline (total) came 5.75 s after it was sent, the peer was last heard of 1.75 s ago",),
     ),
     (make(IDLE, deadline=86_500), 86_501, "DeadlineExceeded", ("86401.00 s after it was sent",)),
 ]
