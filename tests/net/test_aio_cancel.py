@@ -308,7 +308,7 @@ def test_send_data_cancelled_while_it_waits(loop: str, way: str, private_ca: ser
                     await call.send_data(MUCH)
             assert pool.snapshot().connections[0].requests[0].queued > 0
             go_on.set()
-            assert await call.send_data(b"end", end=True)
+            await call.send_data(b"end", end=True)  # its response may be there already
             assert (await call.response()).content == b"ok"
 
     tls = place.server_context() if way == "tls1" else None

@@ -267,6 +267,21 @@ def test_options_of_the_socket() -> None:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
+def test_a_socket_that_does_not_take_its_options() -> None:
+    """UDP's does not: it is closed, and the next address is tried."""
+    with ScriptedPeer() as peer:
+        udp: Address = (socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", peer.port))
+        before = descriptors()
+        with pytest.raises(
+            calamint.ConnectError, match="could not connect to name.test port 1: 127.0.0.1: .+"
+        ) as caught:
+            open_tcp("name.test", 1, time.monotonic() + LIMIT, lambda host, port: [udp])
+        assert caught.value.unprocessed and descriptors() == before
+        sock = open_tcp("name.test", 1, time.monotonic() + LIMIT, lambda host, port: [udp, tcp("127.0.0.1", peer.port)])
+        assert sock.type == socket.SOCK_STREAM and descriptors() == before + 1
+        sock.close()
+
+
 # Other sockets
 
 
@@ -308,6 +323,13 @@ def test_a_socket_that_is_there() -> None:
         assert fetch(calamint.connect("http://elsewhere.example", sock=sock)) == b"ok"
         assert sock.fileno() == -1  # it belonged to the connection
         assert peer.report.requests[0].authority == "elsewhere.example"
+
+
+def test_a_socket_of_another_kind() -> None:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with pytest.raises(calamint.ConnectError, match="the socket that was given is of no use: .+") as caught:
+        calamint.connect("http://localhost", sock=sock)
+    assert caught.value.unprocessed and sock.fileno() == -1
 
 
 def test_a_pair_of_sockets() -> None:

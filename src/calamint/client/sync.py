@@ -121,8 +121,10 @@ class Client(BaseClient):
             while True:
                 response = self._send_once(request, limits, stream)
                 response.history = list(history)
-                if not follows or not response.has_redirect_location:
-                    response.next_request = self._next_request(request, response)
+                leads = response.has_redirect_location
+                if not follows or not leads:
+                    if leads:
+                        response.next_request = self._next_request(request, response)
                     if not stream:
                         response.read()  # its codings are undone here, and not in whatever asks for it first
                     return response
@@ -169,8 +171,8 @@ class Client(BaseClient):
             )
             if stream or self._coding_limits.total is not None:
                 call.words = f"{call.words}, streamed at {caller()}"
-                return Stream(call, parts, request, timeout).begin(self, began)
-            arrived = call.response() if parts is None else Stream(call, parts, request, timeout).whole()
+                return Stream(call, parts, request, limits).begin(self, began)
+            arrived = call.response() if parts is None else Stream(call, parts, request, limits).whole()
             return self._whole(request, arrived, call.protocol, began)
         except BaseException:
             if call is not None:
@@ -446,10 +448,10 @@ class Client(BaseClient):
 class Stream:
     """A call whose content goes out, where it comes in pieces, while its response comes: to be iterated over, or whole."""
 
-    def __init__(self, call: Call, parts: Pieces | FilePieces | None, request: Request, timeout: Timeout) -> None:
+    def __init__(self, call: Call, parts: Pieces | FilePieces | None, request: Request, limits: Settled) -> None:
         self._call = call
         self._request = request
-        self._timeout = timeout
+        self._timeout = limits.timeout
         self._events: list[Event] = []
         self._trailers = Headers()
         self._pieces = None if parts is None else parts.__iter__()
@@ -461,7 +463,7 @@ class Stream:
             pass
         self._events = beginning.rest
         response = client._streamed(self._request, beginning, self._call.protocol, began)
-        response.stream, response.trailers = self, self._trailers
+        response.stream, response._trailers = self, self._trailers
         return response
 
     def whole(self) -> Arrived:

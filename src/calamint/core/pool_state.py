@@ -6,6 +6,7 @@ from calamint.core import verbs
 from calamint.core.errors import Failure
 from calamint.core.events import Event, RequestFailed
 from calamint.core.exchange import SETTINGS, Clocks, Settings, check_range, check_seconds
+from calamint.core.fields import check_fields, check_method, check_target, find_length
 from calamint.core.snapshot import Snapshot
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, NEVER, Fields, Value
@@ -381,3 +382,20 @@ GOAWAYS: Final = 4
 RESETS_SENT: Final = 5
 RESETS_RECEIVED: Final = 6
 STALLS: Final = 7
+
+
+def check(method: str, target: str, fields: Fields, protocol: str, key: Key) -> None:
+    """Raises LocalProtocolError for what no connection would take, before anything waits."""
+    check_method(method)
+    check_target("GET" if protocol else method, target, key.protocols == (H1,))
+    check_fields(fields)
+    find_length(fields)
+
+
+def keeping(settings: Settings, keepalive: float) -> Settings:
+    """The same settings with this keepalive."""
+    if keepalive == settings.keepalive:
+        return settings
+    parts = [getattr(settings, name) for name in settings.__match_args__]
+    parts[settings.__match_args__.index("keepalive")] = keepalive
+    return Settings(*parts)

@@ -86,8 +86,9 @@ class Approach:
         return b"" if self.layers is None else self.layers.leftover
 
     def protocol(self) -> str:
-        """What is spoken from here on. Raises ConnectError where it is not what was asked for."""
-        return self.route.spoken(self.origin, self.dial.protocols, self.tls)
+        """What is spoken from here on, when `step` says that HTTP can begin. Raises as `Route.spoken` does."""
+        assert self.layers is not None
+        return self.route.spoken(self.origin, self.dial.protocols, self.layers)
 
     def wants(self) -> dict[socket.socket, int]:
         """The sockets to watch, and what for: events of a selector."""

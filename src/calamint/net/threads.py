@@ -22,14 +22,14 @@ from calamint import core
 from calamint.core import pool_view
 from calamint.core.errors import TransportError, UnsupportedProtocol, to_exception
 from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
-from calamint.core.pool_state import LIMITS, Key, Limits, PoolSnapshot, Stats
+from calamint.core.pool_state import LIMITS, Limits, PoolSnapshot, Stats
 from calamint.core.pool_state import Pool as CorePool
 from calamint.core.url import URL
 from calamint.core.value import INFINITY, Fields
 from calamint.net.dial import Resolver, SocketOption, look_up, read_url
 from calamint.net.extra import extra
 from calamint.net.hub import Box, Hub, Ready
-from calamint.net.proxy import Proxy
+from calamint.net.proxy import Proxy, as_sent
 from calamint.net.response import Headers, Response, assemble, to_fields
 from calamint.net.route import Route, Routes
 from calamint.net.tls import Cert, Verify
@@ -77,14 +77,14 @@ class Pool:
         self._limits = limits
         self._settings = settings
         both = ("h2", "http/1.1") if http1 and http2 else ("http/1.1",) if http1 else ("h2",)
-        route = Route(verify, cert, resolver, uds, local_address, socket_options=tuple(socket_options))
-        self._routes = Routes(route, {"https": both, "http": both[-1:]})
+        self._route = Route(verify, cert, resolver, uds, local_address, socket_options=tuple(socket_options))
+        self._protocols: dict[str, tuple[str, ...]] = {"https": both, "http": both[-1:]}
         self._tracer = tracer
         self._lock = threading.RLock()  # never entered twice, but it knows its owner: see `_cancel`
         self._closed = False
         self._stranger = 0  # in a forked child, until somebody was told: the process that made it
         self._urls: dict[str, URL] = {}
-        self._hub = Hub(CorePool(limits, settings), self._routes)
+        self._hub = self._make_hub()
         pools.add(self)
 
     def request(
@@ -115,13 +115,11 @@ class Pool:
         LocalProtocolError, InvalidURL, UnsupportedProtocol, and ValueError for a proxy where there is `uds`; then nothing has
         changed.
         """
-        key, target = self._find(url, proxy, server_hostname, only_http1)
+        where = self._read(url)
         data = content.encode() if isinstance(content, str) else content
         if data is not None and not isinstance(data, bytes):
             raise TypeError(f"content is {type(data).__name__}, not bytes or str")
-        fields = to_fields(headers)
-        if proxy is not None and self._routes.of(key).forward:
-            fields += proxy.fields
+        target, fields = as_sent(proxy, where, to_fields(headers))
         if self._stranger:
             self._say_forked()
         box = Box(self._hub)
@@ -131,6 +129,7 @@ class Pool:
                 now = time.monotonic()
                 hub = self._enter()
                 box.hub = hub
+                key = hub.routes.aim(where.origin, proxy, server_hostname, only_http1, hub.core.sites)
                 hub.core.traced = is_wanted(self._tracer)
                 hub.marked = True
                 until = INFINITY if timeout is None else now + timeout
@@ -324,26 +323,28 @@ class Pool:
 
     def _start_over(self) -> None:
         """With nothing; closed, if it was."""
-        hub = Hub(CorePool(self._limits, self._settings), self._routes)
+        hub = self._make_hub()
         if self._closed:
             hub.close(time.monotonic(), 0.0)
         self._hub = hub
 
+    def _make_hub(self) -> Hub:
+        """One with nothing."""
+        return Hub(CorePool(self._limits, self._settings), Routes(self._route, self._protocols))
+
     # Without it
 
-    def _find(
-        self, url: str | URL, proxy: Proxy | None, server_hostname: str | None = None, only_http1: bool = False
-    ) -> tuple[Key, str]:
-        """What a request for this URL may share connections with, and its target."""
+    def _read(self, url: str | URL) -> URL:
+        """The URL, read before or now. Raises InvalidURL, UnsupportedProtocol."""
         if not isinstance(url, str):
-            return self._routes.aim(url, proxy, server_hostname, only_http1)
+            return url
         known = self._urls.get(url)
         if known is None:
             known = read_url(url)
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
             self._urls[url] = known
-        return self._routes.aim(known, proxy, server_hostname, only_http1)
+        return known
 
     def _tell(self, hub: Hub) -> None:
         """Reports go out while nothing is locked."""

@@ -9,10 +9,24 @@ from typing import Final
 from calamint.core.errors import to_exception
 from calamint.net.dial import LONGEST
 from calamint.net.handshake import Layers
-from calamint.net.tls import READ_SIZE, TLSPipe
+from calamint.net.tls import READ_SIZE, TLSPipe, make_buffer
 
 SEAL_SIZE: Final = 64 * 1024  # plaintext encrypted at a time: what has not left is known to that grain
 HAS_POLL: Final = hasattr(select, "poll")  # not on Windows
+
+
+UNASKED: Final = "something came before the request had left, which is no answer to it (RFC 9112 §9.2)"
+
+
+def has_come(sock: socket.socket) -> bool:
+    """Whether there is anything to read, an end or an error included."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 class Waiter:
@@ -51,7 +65,7 @@ class Wire:
     def __init__(self, sock: socket.socket, tls: TLSPipe | None, buffer: bytearray | None = None) -> None:
         self.sock = sock
         self.tls = tls
-        self.buffer = bytearray(READ_SIZE) if buffer is None else buffer
+        self.buffer = make_buffer() if buffer is None else buffer
         self.view = memoryview(self.buffer)
         self.sealed = b""  # ciphertext that the kernel has not taken
         self.held = 0  # plaintext of it of which no byte has left
