@@ -178,6 +178,10 @@ def test_connect(kit: Kit) -> None:
             client.get("http://somewhere.example/", timeout=kit.library.Timeout(None, connect=0.2))
         assert took(began, 0.2)
         assert caught.value.request.url == "http://somewhere.example/"
+        began = time.monotonic()
+        with pytest.raises(kit.library.ConnectTimeout):
+            client.get("http://somewhere.example/", timeout=kit.library.Timeout(None, connect=0.3, pool=0.1))
+        assert took(began, 0.3)  # `pool` is for a slot, and there is one
         asked.set()
 
 
