@@ -119,6 +119,23 @@ def test_a_deadline_does_not_stand_still() -> None:
         assert world.failure(ticket).kind == "DeadlineExceeded"
 
 
+def test_a_deadline_names_what_was_allowed_in_all() -> None:
+    """And not what was left of it when there was a slot at last."""
+    world = World()
+    ticket = world.submit(deadline=0.3)
+    world.now = 0.1
+    world.connect()
+    world.pass_time(0.3)
+    message = world.failure(ticket).message
+    assert message.startswith("GET /: its deadline (total) came 0.20 s after it was sent, ") and message.endswith(
+        "; total=0.3"
+    )
+    world.submit(deadline=0.1 + 0.5)
+    world.submit(B, deadline=0.7)
+    world.pass_time(0.7)
+    assert world.failure(3).message == "GET /: 0.40 s in the queue for a slot until its deadline; total=0.4"
+
+
 def test_the_connections_of_others_are_named_where_they_take_the_last_place() -> None:
     world = World(Limits(max_connections=2))
     world.submit(B)

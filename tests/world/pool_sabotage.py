@@ -141,8 +141,8 @@ POOL_MUTATIONS = (
     Mutation(
         "the second attempt decides what was processed",
         "pool_state.py",
-        "    if not failure.unprocessed or not job.acted:\n",
-        "    if True:\n",
+        "    unprocessed = failure.unprocessed and not job.acted\n",
+        "    unprocessed = failure.unprocessed\n",
         60_000,
     ),
     Mutation(

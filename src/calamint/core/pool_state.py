@@ -293,12 +293,17 @@ class Job:
 
 
 def as_known(job: Job, event: RequestFailed) -> RequestFailed:
-    """Its last attempt may be unprocessed; the request is only if the attempt before was as well."""
+    """What is known of the request, and not of its last attempt alone: whether one before may have been processed, and what
+    it was allowed in all."""
     failure = event.failure
-    if not failure.unprocessed or not job.acted:
+    unprocessed = failure.unprocessed and not job.acted
+    message = failure.message
+    if failure.clock == "total":
+        message += f"; total={round(job.deadline - job.asked_at, 3):.10g}"
+    elif unprocessed == failure.unprocessed:
         return event
-    kind, code, message, ref, last = failure.kind, failure.code, failure.message, failure.ref, failure.last_stream_id
-    return RequestFailed(event.ref, Failure(kind, code, message, ref, False, last, failure.clock))
+    kind, code, ref, last = failure.kind, failure.code, failure.ref, failure.last_stream_id
+    return RequestFailed(event.ref, Failure(kind, code, message, ref, unprocessed, last, failure.clock))
 
 
 @final
