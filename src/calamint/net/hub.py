@@ -35,7 +35,7 @@ Ready = list[tuple[SelectorKey, int]]
 class Box:
     """What has come of one request and has not been taken, or (without a ticket) nothing but somebody who waits."""
 
-    __slots__ = ("hub", "ticket", "events", "unread", "over", "failed", "protocol", "wire")
+    __slots__ = ("hub", "ticket", "events", "unread", "over", "failed", "protocol", "wire", "thread")
 
     def __init__(self, hub: "Hub") -> None:
         self.hub = hub
@@ -46,6 +46,7 @@ class Box:
         self.failed: Deliver | None = None  # what ended it, if that was no response
         self.protocol = ""
         self.wire: Wire | None = None  # what its response came from
+        self.thread = 0  # that waits, or has waited last
 
     def is_stirred(self) -> bool:
         """Whether there is something to take."""
@@ -99,7 +100,7 @@ class Hub:
         self.rung = False
         # Who waits: the leader in the selector, for all; the others each on a lock of their own.
         self.leader: Box | None = None
-        self.thread = 0  # the leader's
+        self.below: Final[list[Box]] = []  # whose lead a handler or a tracer in the same thread has interrupted
         self.asleep = False  # it is in the selector
         self.wakes_at = INFINITY  # … until then
         self.changed = False  # something that it waits for is new to it
@@ -476,8 +477,10 @@ class Hub:
             self.open()
         if condition is not None:
             self.conditions[box] = condition
+        if self.leader is not None and self.leader is not box:
+            self.below.append(self.leader)
         self.leader = box
-        self.thread = threading.get_ident()
+        box.thread = threading.get_ident()
         self.asleep = True
         self.changed = False
         self.wakes_at = min(self.core.wake, now + LONGEST)
@@ -498,6 +501,7 @@ class Hub:
         lock = threading.Lock()
         lock.acquire()
         self.followers[box] = lock
+        box.thread = threading.get_ident()
         if condition is not None:
             self.conditions[box] = condition
         return lock
@@ -512,15 +516,19 @@ class Hub:
             self.changed = True
 
     def leave(self, box: Box) -> None:
-        """This one waits no longer: if it led, another one does."""
+        """This one waits no longer: if it led, another one does. The newest of them, since of two in one thread it is the
+        one that can."""
         self.conditions.pop(box, None)
         self.followers.pop(box, None)
         if self.leader is box:
-            self.asleep = False
-            self.thread = 0
-            self.leader = next(iter(self.followers), None)
-            if self.leader is not None:
-                self.wake(self.leader)
+            self.asleep = bool(self.below)
+            if self.below:
+                self.leader = self.below.pop()
+                self.ring()  # it does not know what has changed
+            else:
+                self.leader = next(reversed(self.followers), None)
+                if self.leader is not None:
+                    self.wake(self.leader)
         if self.leader is None and (self.gone or (self.core.closing_at < INFINITY and not self.channels)):
             self.dispose()
 

@@ -5,7 +5,8 @@ all, then takes the lock, reads, lets the clocks run, writes, and puts what came
 when it has what it came for it leaves the lead to another who waits. Between calls nothing happens.
 
 What is changed under the lock is marked. A mark that is found there later was left by an interrupt, a signal's exception
-between two lines: then nothing of it can be trusted, and the pool starts over with nothing.
+between two lines: then nothing of it can be trusted, and the pool starts over with nothing. A signal's handler that has come
+there itself cannot use the pool, and is told so; anywhere else it can.
 """
 
 import os
@@ -37,6 +38,10 @@ from calamint.net.trace import Tracer, is_wanted, logger, tell
 from calamint.net.wire import Wire
 
 INTERRUPTED: Final = "an interrupt (a signal?) came between bytes and their record: the pool started over"
+REENTERED: Final = (
+    "the pool was interrupted in the middle of a change, by a signal's handler or a finalizer in the same thread: from there "
+    "it cannot be used"
+)
 FORKED: Final = "the process was forked: its connections belong to the parent"
 KNOWN_URLS: Final = 512  # whose parts a pool remembers
 
@@ -80,7 +85,7 @@ class Pool:
         self._route = Route(verify, cert, resolver, uds, local_address, socket_options=tuple(socket_options))
         self._protocols: dict[str, tuple[str, ...]] = {"https": both, "http": both[-1:]}
         self._tracer = tracer
-        self._lock = threading.RLock()  # never entered twice, but it knows its owner: see `_cancel`
+        self._lock = threading.RLock()  # never entered twice, but it knows its owner
         self._closed = False
         self._stranger = 0  # in a forked child, until somebody was told: the process that made it
         self._urls: dict[str, URL] = {}
@@ -115,6 +120,7 @@ class Pool:
         LocalProtocolError, InvalidURL, UnsupportedProtocol, and ValueError for a proxy where there is `uds`; then nothing has
         changed.
         """
+        self._check()
         where = self._read(url)
         data = content.encode() if isinstance(content, str) else content
         if data is not None and not isinstance(data, bytes):
@@ -147,17 +153,20 @@ class Pool:
 
     def snapshot(self) -> PoolSnapshot:
         """Every connection, request and dial at this moment; `print(pool.snapshot().describe())` says who waits for what."""
+        self._check()
         with self._lock:
             return pool_view.snapshot(self._enter().core, time.monotonic())
 
     def stats(self) -> Stats:
         """Numbers at this moment, at no cost."""
+        self._check()
         with self._lock:
             return pool_view.stats(self._enter().core, time.monotonic())
 
     def close(self, grace: float = 0.0) -> None:
         """Takes nothing new, lets what runs end for `grace` seconds, and resets the rest. Waits for no peer but in that time.
         May be called again, with less time for what still runs."""
+        self._check()
         box = Box(self._hub)
         with self._lock:
             hub = self._enter()
@@ -182,6 +191,7 @@ class Pool:
 
     def _send_data(self, box: Box, data: bytes, end: bool, trailers: Fields, timeout: float | None) -> bool:
         """See `Call.send_data`."""
+        self._check()
         with self._lock:
             hub = self._enter()
             if box.over:
@@ -207,6 +217,7 @@ class Pool:
 
     def _consume(self, box: Box, size: int) -> None:
         """Content of the box counts as read."""
+        self._check()
         with self._lock:
             hub = self._enter()
             if box.over:
@@ -220,7 +231,7 @@ class Pool:
     def _cancel(self, box: Box) -> bool:
         """The request of the box is over, and what has come of it is not wanted. Whether that waits for the pool's next turn:
         the garbage collector may come here, by way of a generator that it ends, while this very thread holds the lock."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # typeshed leaves it out; threading.Condition lives on it
+        if self._is_inside():
             box.hub.dropped.append(box)
             return True
         with self._lock:
@@ -234,16 +245,19 @@ class Pool:
 
     def _protocol(self, box: Box) -> str:
         """What the request of the box is spoken in, as far as that is known."""
+        self._check()
         with self._lock:
             return "" if box.over else pool_view.protocol(self._enter().core, box.ticket)
 
     def _is_dialling(self, box: Box) -> bool:
         """Whether the request of the box waits for a connection that is being made."""
+        self._check()
         with self._lock:
             return not box.over and pool_view.is_dialling(self._enter().core, box.ticket)
 
     def _wire(self, box: Box) -> Wire | None:
         """What the request of the box runs on."""
+        self._check()
         with self._lock:
             hub = self._enter()
             channel = None if box.over else hub.channels.get(pool_view.connection(hub.core, box.ticket))
@@ -257,6 +271,7 @@ class Pool:
     def _wait(self, box: Box, condition: Callable[[], bool], more: bool = False, until: float = INFINITY) -> None:
         """Waits until the condition is true, or it is late: as the leader, or until the leader says so. `more`: it is about
         more than what comes into the box."""
+        self._check()
         hub = box.hub
         ready: Ready | None = None
         waits = True
@@ -278,7 +293,7 @@ class Pool:
                     hub.settle()
                     if not waits:
                         ready = None
-                    elif hub.leader in (None, box) or hub.thread == threading.get_ident():
+                    elif hub.leader in (None, box) or hub.leader.thread == threading.get_ident():
                         ready = []
                         seconds = min(hub.lead(box, condition if more else None, now), until - now)
                     else:
@@ -309,6 +324,15 @@ class Pool:
             self._enter()
             box.hub.leave(box)
             box.hub.settle()
+
+    def _is_inside(self) -> bool:
+        """Whether this very thread holds the lock, further up its stack."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # typeshed leaves it out; threading.Condition lives on it
+
+    def _check(self) -> None:
+        """Before the lock is taken: raises RuntimeError where this would be the second time."""
+        if self._is_inside():
+            raise RuntimeError(REENTERED)
 
     # Under the lock
 
@@ -362,6 +386,7 @@ class Pool:
         self._lock = threading.RLock()
         hub = self._hub
         hub.leader = None  # no other thread has come along
+        hub.below.clear()
         hub.scrap("ReadError", FORKED)
         self._stranger = self._stranger or os.getppid()
         self._start_over()
