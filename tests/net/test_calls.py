@@ -222,3 +222,9 @@ def test_ways_are_kept() -> None:
     assert routes.aim(url, proxy, "n")[0] is keys[6]
     assert routes.of(keys[2]).server_hostname == "n" and routes.of(keys[6]).proxy is proxy
     assert routes.of(keys[0]) is routes.own and routes.of(keys[2]) is routes.of(keys[3])
+    ways = [(routes.of(key), key) for key in keys[::2]]
+    contexts = {way.start_tls(key.origin, key.protocols).object.context for way, key in ways}
+    assert (
+        len({way for way, _ in ways}) == 4 and len(contexts) == 1
+    )  # however many names and proxies there are: it is large
+    assert routes.own.start_tls(keys[0].origin, ("http/1.1",)).object.context not in contexts

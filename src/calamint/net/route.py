@@ -58,7 +58,7 @@ class Route:
         self.server_hostname = server_hostname
         self.proxy = proxy
         self.forward = forward
-        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
+        self.contexts: dict[tuple[str, ...], ssl.SSLContext] = {}  # by the protocols that they ask for
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
         self._asks = 0  # for sessions, since the beginning, where that leaks
         self._asked: dict[
@@ -71,10 +71,10 @@ class Route:
         Raises OSError where a file cannot be read, and ValueError where the host is no name for a certificate.
         """
         alpn = tuple(protocols)
-        context = self._contexts.get(alpn)
+        context = self.contexts.get(alpn)
         if context is None:
             context = make_context(self.verify, self.cert, alpn)
-            self._contexts[alpn] = context
+            self.contexts[alpn] = context
         if context is self.verify:  # the caller's own, and so the same one for all protocols
             context.set_alpn_protocols(list(alpn))
         return TLSPipe(context, self.server_hostname or origin.host, self._sessions.get((origin, alpn)))
@@ -192,5 +192,6 @@ class Routes:
             name = server_hostname or own.server_hostname
             uds = own.uds if proxy is None else None
             route = Route(own.verify, own.cert, own.resolver, uds, own.local_address, name, proxy, forward)
+            route.contexts = own.contexts  # the trust is the same, and each takes most of a megabyte, and 20 ms to make
             self._others[(proxy, forward, server_hostname)] = self.named[route.name] = route
         return route
