@@ -486,6 +486,9 @@ class Stream:
                 elif events := self._call.receive_ready():
                     self._pieces, pieces = pieces, None
                     return events
+        except BaseException:
+            self._call.cancel()  # before what makes the content ends, which may take its time
+            raise
         finally:
             if pieces is not None:
                 await pieces.aclose()
