@@ -514,13 +514,17 @@ class Stream:
 
 
 def drain(response: Response) -> None:
-    """Reads the content of a redirect, which nobody wants, as far as that lets its connection be used again."""
+    """Reads the content of a redirect, as far as that lets its connection be used again; all of it is kept for `history`."""
     if response.is_closed:
         return
+    pieces: list[bytes] = []
     try:
-        for _ in response.iter_raw():
+        for piece in response.iter_raw():
+            pieces.append(piece)
             if response.num_bytes_downloaded > DRAINED:
                 break
+        else:
+            response._raw = b"".join(pieces)
     except TransportError:
         pass
     finally:
