@@ -90,7 +90,10 @@ def test_H7_a_refusal_of_a_tunnel_and_of_a_request(kind: str) -> None:
     error = caught.value
     assert error.status == 407 and (b"proxy-authenticate", b"Basic realm=x") in error.fields
     assert error.unprocessed and error.request is not None
-    assert str(error) == "GET /: no tunnel to one.test:443: the proxy refuses: 407 Proxy Authentication Required"
+    assert str(error) == (
+        "GET /: no tunnel to one.test:443: the proxy refuses: 407 Proxy Authentication Required"
+        "; credentials for it are written http://user:password@proxy"
+    )
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(again, ProxyError) and (again.status, again.fields) == (407, error.fields)
 
