@@ -133,7 +133,7 @@ class AsyncClient(BaseClient):
                     await drain(response)
                 history.append(response)
         except CalamintError as error:
-            explain(error, request, limits.timeout)
+            explain(error, request, limits.timeout, self._choose_proxy(request.url))
             raise
 
     async def _send_once(self, request: Request, limits: Settled, stream: bool) -> Response:

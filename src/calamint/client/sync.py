@@ -132,7 +132,7 @@ class Client(BaseClient):
                     drain(response)
                 history.append(response)
         except CalamintError as error:
-            explain(error, request, limits.timeout)
+            explain(error, request, limits.timeout, self._choose_proxy(request.url))
             raise
 
     def _send_once(self, request: Request, limits: Settled, stream: bool) -> Response:
