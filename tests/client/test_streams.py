@@ -386,6 +386,34 @@ def test_a_deadline_while_the_content_is_waited_for(way: str, whole: bool) -> No
         peer.wait_for(lambda report: not report.streams_open)
 
 
+def test_a_stream_is_reset_before_what_makes_its_content_has_ended() -> None:
+    """A task that is cancelled while the peer's window is shut: the slot is free, however long a generator takes to end."""
+    ended = asyncio.Event()
+    closed: list[bool] = []
+
+    async def content() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield PIECE
+        finally:
+            await ended.wait()
+            closed.append(True)
+
+    async def work(client: calamint.AsyncClient) -> None:
+        task = asyncio.create_task(client.post(peer.url, content=content()))
+        await asyncio.to_thread(peer.wait_for, lambda report: report.bytes_in > 65_535)
+        task.cancel()
+        await asyncio.to_thread(peer.wait_for, lambda report: report.resets)
+        assert not closed and client.pool.stats().running == 0
+        ended.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert closed == [True]
+
+    with ScriptedPeer([forget()], credit=False) as peer, open_face("AsyncClient", "h2") as face:
+        face.run(work(face.client))  # type: ignore[attr-defined]  # this one has both
+
+
 def test_a_response_that_came_before_the_deadline_wins(way: str) -> None:
     """Though nobody looked at it before, since more content was waited for."""
 

@@ -135,7 +135,7 @@ class AsyncClient(BaseClient):
                     await drain(response)
                 history.append(response)
         except CalamintError as error:
-            explain(error, request, limits.timeout)
+            explain(error, request, limits.timeout, self._choose_proxy(request.url))
             raise
 
     async def _send_once(self, request: Request, limits: Settled, stream: bool) -> Response:
@@ -488,6 +488,9 @@ class Stream:
                 elif events := self._call.receive_ready():
                     self._pieces, pieces = pieces, None
                     return events
+        except BaseException:
+            self._call.cancel()  # before what makes the content ends, which may take its time
+            raise
         finally:
             if pieces is not None:
                 await pieces.aclose()
@@ -515,13 +518,17 @@ class Stream:
 
 
 async def drain(response: Response) -> None:
-    """Reads the content of a redirect, which nobody wants, as far as that lets its connection be used again."""
+    """Reads the content of a redirect, as far as that lets its connection be used again; all of it is kept for `history`."""
     if response.is_closed:
         return
+    pieces: list[bytes] = []
     try:
-        async for _ in response.aiter_raw():
+        async for piece in response.aiter_raw():
+            pieces.append(piece)
             if response.num_bytes_downloaded > DRAINED:
                 break
+        else:
+            response._raw = b"".join(pieces)
     except TransportError:
         pass
     finally:

@@ -17,9 +17,12 @@ from calamint.client.timeout import UNSET, Timeout, Unset, to_timeout
 from calamint.client.urls import URL, merge
 from calamint.core.errors import (
     CalamintError,
+    ConnectError,
+    ConnectTimeout,
     DeadlineExceeded,
     DecodingError,
     InvalidURL,
+    ProxyError,
     RemoteProtocolError,
     StreamConsumed,
     TooManyRedirects,
@@ -105,6 +108,8 @@ class BaseClient:
         self._proxy = Proxy(proxy) if isinstance(proxy, str) else proxy
         if self._proxy is not None and not isinstance(self._proxy, Proxy):
             raise TypeError(f"proxy is of type {type(proxy).__name__}: give a URL, as text, or a calamint.Proxy")
+        if direct:  # it is not asked
+            self._proxy = None
         self._proxies: ProxyMap | None = None
         if self._proxy is None and trust_env and not direct:
             found = proxies_from_environment(os.environ)
@@ -332,12 +337,19 @@ def note(trailers: Headers, events: Iterable[Event]) -> list[bytes]:
     return pieces
 
 
-def explain(error: CalamintError, request: Request, timeout: Timeout) -> None:
-    """An error says which request it is about, and that of a deadline how it was set."""
+def explain(error: CalamintError, request: Request, timeout: Timeout, proxy: Proxy | None = None) -> None:
+    """An error says which request it is about, and that of a deadline how it was set. `proxy`: what is on the way."""
     if isinstance(error, TransportError | TooManyRedirects | DecodingError) and error.request is None:
         error.request = request
+        name_proxy(error, proxy)
         if isinstance(error, DeadlineExceeded) and timeout.total is not None:
             error.message += f"; timeout={timeout.total:.10g} is for all of a request, redirects included"
+
+
+def name_proxy(error: CalamintError, proxy: Proxy | None) -> None:
+    """Where there is no way to an origin, the error says through what: the environment may have named it."""
+    if proxy is not None and isinstance(error, ConnectError | ConnectTimeout | ProxyError):
+        error.message += f"; through the proxy {proxy.url}"
 
 
 def caller() -> str:
