@@ -30,7 +30,7 @@ from calamint.net.dial import (
 from calamint.net.handshake import Layers, Refused
 from calamint.net.route import Route
 from calamint.net.tls import TLSPipe
-from calamint.net.wire import SEAL_SIZE, UNASKED, has_come, say
+from calamint.net.wire import BULK, SEAL_SIZE, UNASKED, has_come, say
 
 T = TypeVar("T")
 
@@ -194,7 +194,10 @@ class Link(asyncio.BufferedProtocol):
         if self.over:
             return
         if self.tls is None:
-            self.owner.received(self, bytes(self.owner.view[:nbytes]))
+            data = bytes(self.owner.view[:nbytes])
+            if nbytes >= BULK and not self.transport.is_closing():
+                self.transport.set_protocol(Flood(self))
+            self.owner.received(self, data)
         else:
             self.tls.feed(self.owner.view[:nbytes])
             self.take(self.tls)
@@ -256,6 +259,33 @@ class Link(asyncio.BufferedProtocol):
                 self.buffer_updated(size)
         except OSError:
             pass
+
+
+class Flood(asyncio.Protocol):
+    """Stands in for a link without TLS while much comes: its transport reads into new objects then, and not into the buffer,
+    from which all would be copied."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    def data_received(self, data: bytes) -> None:
+        link = self.link
+        if len(data) < BULK and not link.transport.is_closing():
+            link.transport.set_protocol(link)
+        if not link.over:
+            link.owner.received(link, data)
+
+    def eof_received(self) -> bool:
+        return self.link.eof_received()
+
+    def pause_writing(self) -> None:
+        self.link.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.link.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.link.connection_lost(exc)
 
 
 class Approach:

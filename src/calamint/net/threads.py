@@ -268,9 +268,11 @@ class Pool:
         hub = box.hub
         self._wait(box, lambda: box.over or bool(pool_view.protocol(hub.core, box.ticket)), True)
 
-    def _wait(self, box: Box, condition: Callable[[], bool], more: bool = False, until: float = INFINITY) -> None:
+    def _wait(
+        self, box: Box, condition: Callable[[], bool], more: bool = False, until: float = INFINITY, takes: bool = False
+    ) -> None:
         """Waits until the condition is true, or it is late: as the leader, or until the leader says so. `more`: it is about
-        more than what comes into the box."""
+        more than what comes into the box. `takes`: content that is there then counts as read."""
         self._check()
         hub = box.hub
         ready: Ready | None = None
@@ -289,6 +291,8 @@ class Pool:
                         hub.turn(ready, now)
                     waits = not condition() and now < until
                     if not waits:
+                        if takes and box.unread and not box.over:
+                            hub.consume(box, box.unread, now)
                         hub.leave(box)
                     hub.settle()
                     if not waits:
@@ -471,7 +475,7 @@ class Call:
             if over:
                 self._end()
                 return []
-            self._pool._wait(box, box.is_stirred)
+            self._pool._wait(box, box.is_stirred, takes=True)
 
     def receive_ready(self) -> list[core.Event]:
         """The events that are there, perhaps none: it never waits."""
@@ -489,10 +493,7 @@ class Call:
         """All of it. Raises what failed the request, and StreamClosed where some of it has been taken as events."""
         box = self._box
         while not box.over:
-            if box.unread:
-                self._pool._consume(box, box.unread)
-            if not box.over:
-                self._pool._wait(box, box.is_due)
+            self._pool._wait(box, box.is_due, takes=True)
         self._end()
         events, box.events = box.events, []
         return assemble(events)
