@@ -78,6 +78,7 @@ def test_without_a_client() -> None:
         ({"json": {"a": None}}, b'{"a":null}', "application/json"),
         ({"json": 1, "headers": {"content-type": "application/x"}}, b"1", "application/x"),
         ({}, b"", None),
+        ({"data": {}}, b"", None),
     ],
 )
 def test_content_of_every_kind(kind: str, way: str, options: Any, content: bytes, kind_of: str | None) -> None:
@@ -204,7 +205,7 @@ def test_a_plain_number_is_for_all_of_it(kind: str, way: str) -> None:
     with ScriptedPeer([drip(bytes(100), 1, 0.03)]) as peer, open_face(kind, way, timeout=60) as face:
         began = time.monotonic()
         with pytest.raises(
-            calamint.DeadlineExceeded, match=r"s in all .* timeout=0\.25 is for all of a request"
+            calamint.DeadlineExceeded, match=r"s after it was sent.* timeout=0\.25 is for all of a request"
         ) as caught:
             face.request("GET", peer.url, timeout=0.25)
         assert 0.2 < time.monotonic() - began < 5
@@ -252,6 +253,15 @@ def test_a_timeout_that_is_none(kind: str, bad: Any) -> None:
         for options in ({"timeout": bad}, {"extensions": {"timeout": bad}}):
             with pytest.raises((TypeError, ValueError)):
                 face.request("GET", "http://127.0.0.1:9", **options)
+
+
+@pytest.mark.parametrize("timeout", [0, 1e-9])
+def test_no_time_at_all(kind: str, timeout: float) -> None:
+    """Nothing is sent, and no redirects are blamed that there were not."""
+    with ScriptedPeer() as peer, open_face(kind) as face:
+        with pytest.raises(calamint.DeadlineExceeded, match="over before it was sent; timeout=") as caught:
+            face.request("GET", peer.url, timeout=timeout)
+        assert caught.value.unprocessed and not peer.report.connections
 
 
 def test_no_limit_at_all(kind: str) -> None:
@@ -397,6 +407,8 @@ def test_options_that_cannot_be(kind: str) -> None:
         ({"retries": 2}, ValueError),
         ({"http1": False, "http2": False}, calamint.UnsupportedProtocol),
         ({"proxy": "ftp://x"}, calamint.InvalidURL),
+        ({"proxy": {"http://": "http://127.0.0.1"}}, TypeError),
+        ({"proxy": calamint.URL("http://127.0.0.1")}, TypeError),
         ({"headers": {"X": 1}}, TypeError),
     ):
         with pytest.raises(error):

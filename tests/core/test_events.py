@@ -40,6 +40,17 @@ def test_http2_has_no_reason_phrase() -> None:
     assert events.ResponseReceived(1, 200, ()).reason == b""
 
 
+def test_pieces_of_one_content_are_joined() -> None:
+    """Those that follow each other, and no others; everything else stays where it was."""
+    a, b, c = [events.DataReceived(1, data) for data in (b"a", b"b", b"c")]
+    other, end = events.DataReceived(3, b"x"), events.ResponseEnded(1)
+    assert events.join_data([]) == []
+    assert events.join_data([a, end]) == [a, end]
+    assert events.join_data([a, b, other, c]) == [events.DataReceived(1, b"ab"), other, c]
+    assert events.join_data([end, a, b, c]) == [end, events.DataReceived(1, b"abc")]
+    assert events.join_data([a, b, end, other]) == [events.DataReceived(1, b"ab"), end, other]
+
+
 def test_the_union_names_every_event() -> None:
     classes = [item for item in vars(events).values() if inspect.isclass(item) and issubclass(item, Value)]
     assert set(get_args(events.Event)) == set(classes) - {Value, Failure}

@@ -1269,11 +1269,23 @@ def test_a_whole_response_in_all_its_parts() -> None:
         InterimReceived(1, 103, ((b"link", b"</x>"),)),
         InterimReceived(1, 100, ()),
         ResponseReceived(1, 200, ((b"server", b"test"),)),
-        DataReceived(1, b"hel"),
-        DataReceived(1, b"lo"),
+        DataReceived(1, b"hello"),
         TrailersReceived(1, ((b"x-checksum", b"5"),)),
         ResponseEnded(1),
     ]
+
+
+def test_content_that_comes_at_once_is_one_event() -> None:
+    """A server may cut content as fine as it likes: the reader gets what came together as one piece, siblings apart."""
+    conn, peer = start()
+    for _ in range(2):
+        conn, out, _ = http2.request(conn, "GET", "/", (), None, 0.0)
+        peer.take(out)
+    conn, _, _ = http2.receive(conn, peer.head(1, 200) + peer.head(3, 200), 1.0)
+    pieces = peer.data(1, b"a") + peer.data(1, b"b") + peer.data(3, b"c") + peer.data(1, b"d") + peer.data(1, b"e")
+    conn, _, events = http2.receive(conn, pieces, 1.0)
+    assert events == [DataReceived(1, b"ab"), DataReceived(3, b"c"), DataReceived(1, b"de")]
+    assert after(conn, peer.data(1, b"f") + peer.data(3, b"g")) == [DataReceived(1, b"f"), DataReceived(3, b"g")]
 
 
 HALF: Final = "half-closed (local)"

@@ -514,6 +514,69 @@ def test_a_tunnel_half_closed_by_us(loop: str, way: str, kind: str, private_ca: 
         place.run(work(server.url))
 
 
+def test_much_content_in_the_clear(http1: Place) -> None:
+    """It comes another way than a little does, and what follows it does not: a response, the end of a connection, a reset."""
+    content = bytes(range(256)) * 20_000
+
+    def handle(sock: socket.socket) -> None:
+        for head in (b"Content-Length: %d\r\n" % len(content), b""):
+            read_head(sock)
+            sock.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + content)
+
+    def handle_aborted(sock: socket.socket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + content)
+        assert go_on.wait(LIMIT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def work(url: str) -> None:
+        async with http1.pool() as pool:
+            for _ in range(2):  # the second ends with the connection
+                response = await pool.request("GET", url).response()
+                assert response.content == content
+
+    async def work_aborted(url: str) -> None:
+        async with http1.pool() as pool, pool.request("GET", url) as call:
+            got = 0
+            while got < len(content):
+                event = await call.receive()
+                got += len(event.data) if isinstance(event, DataReceived) else 0
+            go_on.set()
+            with pytest.raises(calamint.ReadError):
+                await call.receive()
+
+    go_on = threading.Event()
+    with ThreadServer(handle) as server:
+        http1.run(work(server.url))
+    with ThreadServer(handle_aborted) as server:
+        http1.run(work_aborted(server.url))
+
+
+def test_much_through_a_tunnel_both_ways(http1: Place) -> None:
+    """What goes in comes back, while neither side waits for the other."""
+    content = bytes(range(256)) * 20_000
+
+    def handle(sock: socket.socket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        while data := sock.recv(1_000_000):
+            sock.sendall(data)
+
+    async def work(url: str) -> None:
+        async with http1.pool() as pool, pool.request("GET", url, {"connection": "upgrade", "upgrade": "echo"}) as call:
+            assert isinstance(await call.receive(), ResponseReceived)
+            assert isinstance(await call.receive(), Upgraded)
+            sending = asyncio.create_task(call.send_data(content, end=True))
+            got = b""
+            while (event := await call.receive()) is not None:
+                got += event.data if isinstance(event, DataReceived) else b""
+            assert got == content
+            await sending
+
+    with ThreadServer(handle) as server:
+        http1.run(work(server.url))
+
+
 def test_what_never_left_was_not_processed(h2c: Place) -> None:
     """The peer takes no more bytes, and goes: what the kernel had not taken fails as unprocessed, by the book."""
     go_on = threading.Event()

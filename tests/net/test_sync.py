@@ -251,7 +251,9 @@ def test_events_end_with_the_last_request(protocol: str) -> None:
     with ScriptedPeer([drip(b"drops", piece=1, every=0.005), reset(2)]) as peer, dial(peer, protocol) as connection:
         connection.request("GET", "/")
         events = [event for event in connection.events() if not isinstance(event, core.SettingsReceived)]
-        assert kinds(events) == ["ResponseReceived", *["DataReceived"] * 5, "ResponseEnded"]
+        pieces = [event.data for event in events if isinstance(event, core.DataReceived)]
+        assert b"".join(pieces) == b"drops"
+        assert kinds(events) == ["ResponseReceived", *["DataReceived"] * len(pieces), "ResponseEnded"]
         assert list(connection.events()) == []
         connection.request("GET", "/")
         assert kinds(list(connection.events()))[0] == "RequestFailed"
@@ -309,7 +311,7 @@ def test_a_deadline(protocol: str) -> None:
         began = time.monotonic()
         ref = connection.request("GET", "/", timeout=0.1)
         assert connection.next_timeout() == pytest.approx(began + 0.1, abs=0.5)
-        with pytest.raises(calamint.DeadlineExceeded, match=r"total=0.1\)"):
+        with pytest.raises(calamint.DeadlineExceeded, match=r"\(total\) came 0.1"):
             connection.response(ref)
         assert 0.1 <= time.monotonic() - began < 5.0
         assert connection.is_closed is (protocol == "http/1.1")

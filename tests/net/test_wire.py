@@ -14,7 +14,7 @@ from calamint import core
 from calamint.core import frames
 from calamint.net.handshake import Layers, Secure
 from calamint.net.tls import TLSPipe, make_context
-from calamint.net.wire import HAS_POLL, Waiter, Wire
+from calamint.net.wire import BULK, HAS_POLL, Waiter, Wire
 from calamint.net.wire import shake_hands as handshake
 from tests.net.thread_server import LIMIT, ThreadServer
 from tests.servers import PrivateCa
@@ -140,6 +140,24 @@ def test_reading_in_the_clear(pair: tuple[socket.socket, socket.socket]) -> None
     assert wire.deaf
 
 
+def test_reading_much_in_the_clear(pair: tuple[socket.socket, socket.socket]) -> None:
+    """It is read another way than a little is, which must say the same of what follows: nothing yet, a little, the end."""
+    here, there = pair
+    wire = Wire(here, None)
+    for _ in range(2):
+        for size in (BULK - 1, BULK, BULK + 1):
+            there.sendall(bytes(size))
+            assert (wire.receive(), wire.bulk, wire.ended) == (bytes(size), size >= BULK, False)
+    assert (wire.receive(), wire.bulk, wire.ended) == (b"", False, False)
+    for last in (b"a little", bytes(BULK)):
+        there.sendall(bytes(BULK))
+        assert len(wire.receive()) == BULK
+        there.sendall(last)
+        assert (wire.receive(), wire.ended) == (last, False)
+    there.close()
+    assert (wire.receive(), wire.ended, wire.clean) == (b"", True, True)
+
+
 def abort(sock: socket.socket) -> None:
     """Closes it with a TCP RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
@@ -176,7 +194,7 @@ def abort_after(sock: socket.socket, data: bytes) -> None:
 
 
 def shake_hands(sock: socket.socket, ca: PrivateCa) -> Wire:
-    layers = Layers([Secure(TLSPipe(make_context(str(ca.ca_file)), "localhost"), "localhost")])
+    layers = Layers([Secure(TLSPipe(make_context(str(ca.ca_file)), "localhost"), "localhost", "")])
     handshake(sock, layers, time.monotonic() + LIMIT)
     return Wire(sock, layers.pipe)
 

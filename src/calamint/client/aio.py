@@ -1,5 +1,6 @@
 """The client for asyncio."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -15,7 +16,7 @@ from calamint.client.message import Request, Response
 from calamint.client.mock import AsyncBaseTransport
 from calamint.client.timeout import DEFAULT, UNSET, Timeout, Unset
 from calamint.client.urls import URL
-from calamint.core.errors import CalamintError, TransportError
+from calamint.core.errors import CalamintError, DeadlineExceeded, TransportError
 from calamint.core.events import Event
 from calamint.core.exchange import SETTINGS, Settings
 from calamint.core.pool_state import LIMITS, Limits
@@ -121,8 +122,10 @@ class AsyncClient(BaseClient):
             while True:
                 response = await self._send_once(request, limits, stream)
                 response.history = list(history)
-                if not follows or not response.has_redirect_location:
-                    response.next_request = self._next_request(request, response)
+                leads = response.has_redirect_location
+                if not follows or not leads:
+                    if leads:
+                        response.next_request = self._next_request(request, response)
                     if not stream:
                         await response.aread()  # its codings are undone here, and not in whatever asks for it first
                     return response
@@ -132,7 +135,7 @@ class AsyncClient(BaseClient):
                     await drain(response)
                 history.append(response)
         except CalamintError as error:
-            explain(error, request, limits.timeout)
+            explain(error, request, limits.timeout, self._choose_proxy(request.url))
             raise
 
     async def _send_once(self, request: Request, limits: Settled, stream: bool) -> Response:
@@ -167,8 +170,8 @@ class AsyncClient(BaseClient):
             )
             if stream or self._coding_limits.total is not None:
                 call.words = f"{call.words}, streamed at {caller()}"
-                return await Stream(call, parts, request, timeout).begin(self, began)
-            arrived = await (call.response() if parts is None else Stream(call, parts, request, timeout).whole())
+                return await Stream(call, parts, request, limits).begin(self, began)
+            arrived = await (call.response() if parts is None else Stream(call, parts, request, limits).whole())
             return self._whole(request, arrived, call.protocol, began)
         except BaseException:
             if call is not None:
@@ -445,14 +448,14 @@ class Stream:
     """A call whose content goes out, where it comes in pieces, while its response comes: to be iterated over, or whole."""
 
     def __init__(
-        self, call: Call, parts: Pieces | AsyncPieces | FilePieces | None, request: Request, timeout: Timeout
+        self, call: Call, parts: Pieces | AsyncPieces | FilePieces | None, request: Request, limits: Settled
     ) -> None:
         self._call = call
         self._request = request
-        self._timeout = timeout
+        self._timeout = limits.timeout
         self._events: list[Event] = []
         self._trailers = Headers()
-        self._pieces = None if parts is None else to_async(parts)
+        self._pieces = None if parts is None else to_async(parts, call, limits.deadline)
 
     async def begin(self, client: AsyncClient, began: float) -> Response:
         """The response, once its head is here."""
@@ -461,7 +464,7 @@ class Stream:
             pass
         self._events = beginning.rest
         response = client._streamed(self._request, beginning, self._call.protocol, began)
-        response.stream, response.trailers = self, self._trailers
+        response.stream, response._trailers = self, self._trailers
         return response
 
     async def whole(self) -> Arrived:
@@ -485,6 +488,9 @@ class Stream:
                 elif events := self._call.receive_ready():
                     self._pieces, pieces = pieces, None
                     return events
+        except BaseException:
+            self._call.cancel()  # before what makes the content ends, which may take its time
+            raise
         finally:
             if pieces is not None:
                 await pieces.aclose()
@@ -512,25 +518,46 @@ class Stream:
 
 
 async def drain(response: Response) -> None:
-    """Reads the content of a redirect, which nobody wants, as far as that lets its connection be used again."""
+    """Reads the content of a redirect, as far as that lets its connection be used again; all of it is kept for `history`."""
     if response.is_closed:
         return
+    pieces: list[bytes] = []
     try:
-        async for _ in response.aiter_raw():
+        async for piece in response.aiter_raw():
+            pieces.append(piece)
             if response.num_bytes_downloaded > DRAINED:
                 break
+        else:
+            response._raw = b"".join(pieces)
     except TransportError:
         pass
     finally:
         await response.aclose()
 
 
-async def to_async(parts: Pieces | AsyncPieces | FilePieces) -> AsyncGenerator[bytes, None]:
-    """Content in pieces, whichever way they come. What does not come asynchronously is taken in the event loop's thread."""
+async def to_async(
+    parts: Pieces | AsyncPieces | FilePieces, call: Call, deadline: float | None
+) -> AsyncGenerator[bytes, None]:
+    """Content in pieces, whichever way they come. What does not come asynchronously is taken in the event loop's thread; for
+    what does nobody waits beyond the deadline: it ends where the call is over. Raises DeadlineExceeded where it is not."""
     if isinstance(parts, AsyncPieces):
         async with aclosing(parts.__aiter__()) as pieces:
-            async for piece in pieces:
+            while (piece := await next_piece(pieces, call, deadline)) is not None:
                 yield piece
     else:
         for piece in parts:
             yield piece
+
+
+async def next_piece(pieces: AsyncGenerator[bytes, None], call: Call, deadline: float | None) -> bytes | None:
+    """The next one, None after the last, or where the call is over. Raises DeadlineExceeded, and what they raise."""
+    scope = asyncio.timeout(None if deadline is None else deadline - time.monotonic())
+    try:
+        async with scope:
+            return await anext(pieces, None)
+    except TimeoutError:
+        if not scope.expired():
+            raise  # their own
+        if not call.is_over:
+            raise DeadlineExceeded("its time was over while more of its content was waited for") from None
+        return None

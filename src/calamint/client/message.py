@@ -20,6 +20,8 @@ from calamint.core.value import Fields
 
 REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))  # RFC 9110 §15.4, of those that say where
+NO_CHARSETS: Final = frozenset(("idna", "punycode", "raw-unicode-escape", "unicode-escape"))
+"""Python's codecs from bytes to text that no content is coded with. Punycode takes time in the square of the content's length."""
 
 
 @final
@@ -53,6 +55,8 @@ class Request:
             self.body = EMPTY if self.method in WITH_CONTENT else NOTHING
         else:
             self.body = encode_content(content, data, json, [name.lower() for name, _ in self.headers.raw])
+            if self.body == NOTHING and self.method in WITH_CONTENT:
+                self.body = EMPTY
             if self.body.fields:
                 self.headers.update(self.body.fields)
 
@@ -121,6 +125,18 @@ class Response:
     middle, it is still open: `close` it, or use `client.stream(…)`, which does. Pickled, it has what had been read.
     """
 
+    # What most responses never change stands here: it costs nothing to make then.
+    next_request: Request | None = None
+    interim: tuple[InterimReceived, ...] = ()
+    num_bytes_downloaded = 0
+    _raw: bytes | None = None  # all of the content as it came, until it is decoded
+    _content: bytes | None = None
+    _text: str | None = None
+    _encoding: str | None = None
+    _trailers: Headers | None = None
+    _elapsed: float | None = None
+    _began: float | None = None
+
     def __init__(
         self,
         status_code: int,
@@ -140,23 +156,13 @@ class Response:
         self.status_code = status_code
         self.extensions: dict[str, object] = {} if extensions is None else dict(extensions)
         self.history: list[Response] = [] if history is None else history
-        self.next_request: Request | None = None
         self.default_encoding = default_encoding
-        self.interim: tuple[InterimReceived, ...] = ()
-        self.trailers = Headers()
         self.stream = stream
         self.is_closed = stream is None
         self.is_stream_consumed = stream is None
-        self.num_bytes_downloaded = 0
         self._headers: Headers | Fields = () if headers is None else Headers(headers)  # fields: names in lower case
         self._request = request
         self._coding_limits = coding_limits
-        self._raw: bytes | None = None  # all of the content as it came, until it is decoded
-        self._content: bytes | None = None
-        self._text: str | None = None
-        self._encoding: str | None = None
-        self._elapsed: float | None = None
-        self._began: float | None = None
         if stream is None:
             self._raw = b""
             if content is not None or text is not None or html is not None or json is not None:
@@ -191,6 +197,13 @@ class Response:
         if isinstance(self._headers, tuple):  # asked in this way round, which costs less where it is one
             self._headers = Headers(self._headers)
         return self._headers
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields that came after its content."""
+        if self._trailers is None:
+            self._trailers = Headers()
+        return self._trailers
 
     @property
     def request(self) -> Request:
@@ -282,6 +295,10 @@ class Response:
         """All of the content, its codings undone. Raises ResponseNotRead before `read`, and DecodingError."""
         if self._content is None:
             if self._raw is None:
+                if self.is_stream_consumed:
+                    raise ResponseNotRead("the content was iterated over, and so is not kept: `read()` keeps it")
+                if self.is_closed:
+                    raise ResponseNotRead("the response was closed before its content was read: call `read()` before")
                 raise ResponseNotRead("the content is still to come: call `read()`, or iterate over it")
             decoder = self._decoder()
             content = self._raw if decoder is None else b"".join(undo(decoder, self._raw))
@@ -339,7 +356,7 @@ class Response:
         total = self._coding_limits.total
         if isinstance(self._headers, tuple):
             found = [value for name, value in self._headers if name == b"content-encoding"]
-            codings = b", ".join(found).decode("latin-1")
+            codings = b", ".join(found).decode("latin-1") if found else ""
         else:
             codings = self._headers.get("content-encoding", "")
         if not codings and total is None:
@@ -545,9 +562,9 @@ def only_plain(extensions: Mapping[str, object]) -> dict[str, object]:
 
 
 def is_known(encoding: str) -> bool:
-    """Whether Python can decode text with it."""
+    """Whether it is a charset, and Python can decode text with it."""
     try:
         b"a".decode(encoding, "replace")  # not b"": for that no codec is asked
+        return codecs.lookup(encoding).name.replace("_", "-") not in NO_CHARSETS
     except (LookupError, ValueError):
         return False
-    return True

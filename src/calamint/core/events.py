@@ -186,3 +186,22 @@ Event = (
     | GoAwayReceived
     | ConnectionClosed
 )
+
+
+def join_data(happened: list[Event]) -> list[Event]:
+    """The same events, but that pieces of one content which follow each other are one: whoever reads pays for each."""
+    joined: list[Event] = []
+    pieces: list[bytes] = []
+    ref = 0
+    for event in happened:
+        if pieces and not (isinstance(event, DataReceived) and event.ref == ref):
+            joined.append(DataReceived(ref, b"".join(pieces)))
+            pieces = []
+        if isinstance(event, DataReceived):
+            ref = event.ref
+            pieces.append(event.data)
+        else:
+            joined.append(event)
+    if pieces:
+        joined.append(DataReceived(ref, b"".join(pieces)))
+    return joined

@@ -170,6 +170,8 @@ def recv_data(draft: Draft, data: bytes, pos: int) -> int:
     else:
         piece = data[pos:]
     record.note_content(len(piece), draft.now)
+    if draft.events and isinstance(draft.events[-1], events.DataReceived):
+        draft.cut = True
     draft.events.append(events.DataReceived(record.ref, piece))
     if reading == SIZED and not record.expected:
         recv_end(draft, record)

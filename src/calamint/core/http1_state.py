@@ -125,12 +125,13 @@ Step = tuple[HTTP1Connection, bytes, list[events.Event]]
 class Draft:
     """One verb's working copy: made by the verb, finished by it, never seen outside."""
 
-    __slots__ = ("owner", "out", "events", *PARTS)
+    __slots__ = ("owner", "out", "events", "cut", *PARTS)
 
     def __init__(self, conn: HTTP1Connection, now: float) -> None:
         self.owner: object = object()
         self.out: list[bytes] = []
         self.events: list[events.Event] = []
+        self.cut: bool = False  # content that came at once is more than one event
         self.setup: Setup = conn.setup
         self.status: int = conn.status
         self.requests: tuple[Exchange, ...] = conn.requests
@@ -169,7 +170,7 @@ class Draft:
             self.heard_at,
             self.wake,
         )
-        return conn, data, self.events
+        return conn, data, events.join_data(self.events) if self.cut else self.events
 
     def own(self, record: Exchange) -> Exchange:
         """The request's record, to be written by this draft: copied once."""

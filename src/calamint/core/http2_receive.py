@@ -244,6 +244,10 @@ def deliver(draft: Draft, stream: Exchange, piece: bytes) -> None:
     stream.note_content(len(piece), draft.now)
     if draft.spent > 0.0:
         draft.spent = max(0.0, draft.spent - len(piece) / CALM_BYTES)
+    if draft.events:
+        last = draft.events[-1]
+        if isinstance(last, DataReceived) and last.ref == stream.ref:
+            draft.cut = True
     draft.events.append(DataReceived(stream.ref, piece))
 
 

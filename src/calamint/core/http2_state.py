@@ -19,7 +19,7 @@ from calamint.core.errors import (
     StreamFault,
     error_name,
 )
-from calamint.core.events import ConnectionClosed, Event, RequestFailed
+from calamint.core.events import ConnectionClosed, Event, RequestFailed, join_data
 from calamint.core.exchange import (
     EXPECTING,
     IDLE,
@@ -285,12 +285,13 @@ class HTTP2Connection(Value):
 class Draft:
     """One verb's working copy: made by the verb, finished by it, never seen outside."""
 
-    __slots__ = ("owner", "out", "events", "leaves", *HTTP2Connection.__match_args__)
+    __slots__ = ("owner", "out", "events", "cut", "leaves", *HTTP2Connection.__match_args__)
 
     def __init__(self, conn: HTTP2Connection, now: float) -> None:
         self.owner: object = object()
         self.out: list[bytes] = []
         self.events: list[Event] = []
+        self.cut: bool = False  # content that came at once is more than one event
         self.setup: Setup = conn.setup
         self.status: int = conn.status
         self.peer: Peer = conn.peer
@@ -342,7 +343,7 @@ class Draft:
             self.heard_at,
             self.wake,
         )
-        return conn, data, self.events
+        return conn, data, join_data(self.events) if self.cut else self.events
 
     def put(self, ref: int, stream: Exchange | None) -> None:
         """The stream enters, is replaced by its copy, or (None) leaves: the only way in and out of the map."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
 
@@ -16,7 +17,7 @@ from calamint.core.pool_state import Pool as CorePool
 from calamint.core.url import URL
 from calamint.core.value import INFINITY
 from calamint.net.aio_desk import Desk, Inbox
-from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.dial import Resolver, SocketOption, look_up, read_url
 from calamint.net.extra import extra
 from calamint.net.proxy import Proxy, as_sent
 from calamint.net.response import Headers, Response, assemble, to_fields
@@ -220,8 +221,9 @@ class Pool:
     `limits`: how many connections there may be. `settings`: of each. `http1`, `http2`: what may be spoken; https asks by
     ALPN, http is HTTP/1.1, or HTTP/2 by prior knowledge with `http1=False` (RFC 9113 §3.3). `verify` and `cert`: see
     `calamint.net.tls.make_context`. `resolver`: from host and port to addresses, as socket.getaddrinfo gives them; it may
-    block. `uds`: a Unix domain socket to connect to instead. `local_address`: of this host, to connect from. `tracer`: is
-    told what happens. Raises UnsupportedProtocol.
+    block. `uds`: a Unix domain socket to connect to instead. `local_address`: of this host, to connect from.
+    `socket_options`: for socket.setsockopt, before each socket is connected. `tracer`: is told what happens. Raises
+    UnsupportedProtocol.
 
     `async with` it, or `await aclose()`. Used in another event loop, or in a forked process, it begins anew, with a
     warning in the log, and the calls of before fail.
@@ -239,6 +241,7 @@ class Pool:
         resolver: Resolver = look_up,
         uds: str | None = None,
         local_address: str | None = None,
+        socket_options: Sequence[SocketOption] = (),
         tracer: Tracer | None = None,
     ) -> None:
         self._limits = limits
@@ -246,7 +249,7 @@ class Pool:
         protocols = tuple([name for name, allowed in (("h2", http2), ("http/1.1", http1)) if allowed])
         if not protocols:
             raise UnsupportedProtocol("http1=False and http2=False leave no protocol")
-        self._route = Route(verify, cert, resolver, uds, local_address)
+        self._route = Route(verify, cert, resolver, uds, local_address, socket_options=tuple(socket_options))
         self._protocols = {"https": protocols, "http": protocols[-1:]}
         self._tracer = tracer
         self._urls: dict[str, URL] = {}
@@ -346,7 +349,7 @@ class Pool:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
-                "no asyncio event loop is running here: AsyncPool works in asyncio and uvloop, and in no other kind"
+                "no asyncio event loop is running here: calamint works in asyncio and uvloop, and not in trio"
             ) from None
         if self._closed:
             raise LocalProtocolError("the pool is closed: it takes no new requests")

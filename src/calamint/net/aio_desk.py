@@ -23,7 +23,7 @@ from calamint.net.aio_link import Approach, Link
 from calamint.net.dial import LONGEST
 from calamint.net.handshake import to_failure
 from calamint.net.route import Routes
-from calamint.net.tls import READ_SIZE
+from calamint.net.tls import make_buffer
 from calamint.net.trace import Tracer, logger, tell
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Desk:
         self.pool = pool
         self.routes = routes
         self.tracer = tracer
-        self.view = memoryview(bytearray(READ_SIZE))
+        self.view = memoryview(make_buffer())
         self.links: dict[int, Link] = {}  # until their sockets are closed
         self.dials: dict[int, Approach] = {}
         self.tasks: set[asyncio.Task[object]] = set()
@@ -265,6 +265,10 @@ class Desk:
         if not link.over and not core.wants_read(self.pool, link.id):
             self.paused.add(link)
             link.pause()
+
+    def begins(self, link: Link) -> bool:
+        """Whether what it is to write is a request, on a connection over HTTP/1.1 that has served others."""
+        return link.protocol != "h2" and pool_view.is_unsent(self.pool, link.id, link.unsent())
 
     def flushed(self, link: Link) -> None:
         """The kernel has taken something."""

@@ -19,6 +19,9 @@ Address = tuple[int, int, int, str, tuple[int | str, ...] | tuple[int, bytes]]  
 Resolver = Callable[[str, int], Sequence[Address]]
 """From host and port to addresses: may block, is called in a thread of its own, and never for what is an address."""
 
+SocketOption = tuple[int, int, int | bytes] | tuple[int, int, None, int]
+"""What socket.setsockopt is called with."""
+
 Answer = Sequence[Address] | Exception
 
 LONGEST: Final = 3600.0  # seconds that a driver waits at a time
@@ -161,9 +164,10 @@ class Dialer:
     """A race run on sockets that do not block. Its caller watches `sockets` for becoming writable, and calls `step` then and
     at `next_timeout`."""
 
-    def __init__(self, race: Race, local_address: str | None = None) -> None:
+    def __init__(self, race: Race, local_address: str | None = None, options: Iterable[SocketOption] = ()) -> None:
         self.race = race
         self.local_address = local_address
+        self.options = options
         self.sockets: dict[socket.socket, Address] = {}
 
     def step(self, now: float, ready: Iterable[socket.socket] = ()) -> socket.socket | None:
@@ -178,11 +182,11 @@ class Dialer:
                     self.race.lose(address, OSError(error, os.strerror(error)))
                 elif not is_connected(sock):  # what was ready was another one, which had its number before
                     self.sockets[sock] = address
-                elif self.win(sock, address):
-                    return sock
+                else:
+                    return self.win(sock)
             while (following := self.race.begin(now)) is not None:
-                if (won := self.open(following)) is not None and self.win(won, following):
-                    return won
+                if (won := self.open(following)) is not None:
+                    return self.win(won)
             self.race.check()
         except BaseException:
             self.close()
@@ -196,6 +200,7 @@ class Dialer:
         try:
             sock = socket.socket(family, kind, protocol)
             sock.setblocking(False)
+            set_options(sock, self.options)
             if self.local_address is not None:
                 sock.bind((self.local_address, 0))
             sock.connect(place)
@@ -210,19 +215,10 @@ class Dialer:
             return None
         return sock
 
-    def win(self, sock: socket.socket, address: Address) -> bool:
-        """This one is it, if it takes its options: those that still run are closed."""
-        self.sockets[sock] = address  # until it is handed over, it is closed with them if this is interrupted
-        try:
-            set_options(sock)
-        except OSError as error:  # it may have been reset already
-            del self.sockets[sock]
-            sock.close()
-            self.race.lose(address, error)
-            return False
-        del self.sockets[sock]
+    def win(self, sock: socket.socket) -> socket.socket:
+        """This one is it: those that still run are closed."""
         self.close()
-        return True
+        return sock
 
     def close(self) -> None:
         """Gives up all that runs."""
@@ -259,12 +255,13 @@ def open_tcp(
     return won
 
 
-def open_unix(path: str, deadline: float) -> socket.socket:
+def open_unix(path: str, deadline: float, options: Iterable[SocketOption] = ()) -> socket.socket:
     """A socket connected to a Unix domain socket. One whose queue is full refuses at once: it cannot be waited for."""
     if not hasattr(socket, "AF_UNIX"):
         raise ConnectError("this system has no Unix domain sockets", unprocessed=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        set_options(sock, options)
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         sock.connect(path)
     except BaseException as error:
@@ -285,10 +282,14 @@ def is_connected(sock: socket.socket) -> bool:
     return True
 
 
-def set_options(sock: socket.socket) -> None:
-    """No delay of small writes; TCP keepalive, so that a quiet connection is kept by what stands between. Raises OSError."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, number in KEEPALIVE:
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
+def set_options(sock: socket.socket, options: Iterable[SocketOption] = ()) -> None:
+    """No delay of small writes; TCP keepalive, so that a quiet connection is kept by what stands between; and then
+    `options`, which have the last word. Raises OSError for one that the system does not take."""
+    if sock.family in INTERNET:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, number in KEEPALIVE:
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
+    for option in options:
+        sock.setsockopt(*option)

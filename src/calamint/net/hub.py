@@ -23,7 +23,7 @@ from calamint.net.approach import Approach
 from calamint.net.dial import LONGEST, Answer
 from calamint.net.handshake import to_failure
 from calamint.net.route import Routes
-from calamint.net.tls import READ_SIZE
+from calamint.net.tls import READ_SIZE, make_buffer
 from calamint.net.wire import Wire
 
 FRESH: Final = 0.001  # seconds for which an idle HTTP/2 connection is not looked at before it is used again
@@ -93,7 +93,7 @@ class Hub:
         self.todo: Final[deque[Action]] = deque()  # what the core has asked for and is not done yet
         self.busy = False  # somebody is at it
         self.speaker: Channel | None = None  # whose events are being delivered
-        self.buffer: Final = bytearray(READ_SIZE)
+        self.buffer: Final = make_buffer()
         self.selector: BaseSelector | None = None
         self.bell: socket.socket | None = None  # wakes who waits in the selector
         self.alarm: socket.socket | None = None  # its other end

@@ -33,8 +33,9 @@ class Proxy:
     RFC 1929. `headers`: fields for the proxy alone; SOCKS has none. `ssl`: whom an `https://` proxy is trusted to be, as
     `verify` says it for origins (see `calamint.net.tls.make_context`).
 
-    Raises InvalidURL where the URL is none, or its scheme another one; ValueError where `auth` or `headers` cannot be said or
-    contradict the URL; and ImportError for SOCKS without its extra. Two proxies are equal where a connection may be shared.
+    Raises InvalidURL where the URL is none, or its scheme another one; TypeError where `auth` is no pair; ValueError where
+    `auth` or `headers` cannot be said or contradict the URL; and ImportError for SOCKS without its extra. Two proxies are
+    equal where a connection may be shared.
     """
 
     def __init__(
@@ -47,6 +48,9 @@ class Proxy:
             if auth is not None:
                 raise ValueError("credentials both in the proxy's URL and in auth=: write them once")
             auth = read_userinfo(parsed.userinfo)
+        pair = isinstance(auth, tuple) and len(auth) == 2 and all([isinstance(part, str) for part in auth])
+        if auth is not None and not pair:
+            raise TypeError(f"auth is of type {type(auth).__name__}: give a pair of user and password, both text")
         self.auth: Final = auth
         self.headers: Final = to_fields(headers)
         self.ssl: Final = ssl
@@ -100,6 +104,8 @@ def absolute_form(origin: Origin, target: str) -> str:
 
 def read_proxy_url(text: str) -> URL:
     """A proxy's URL. Raises InvalidURL, which shows nothing of its credentials, nor of what may be a part of them."""
+    if not isinstance(text, str):
+        raise TypeError(f"the URL of a proxy is of type {type(text).__name__}: give text")
     scheme, found, rest = text.partition("://")
     if found and scheme.lower() not in PORTS:
         raise InvalidURL(f"the scheme {scheme!r} is none of a proxy: there are {', '.join(PORTS)}")

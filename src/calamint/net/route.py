@@ -11,7 +11,7 @@ from calamint.core.errors import ConnectError, Failure, RemoteProtocolError
 from calamint.core.pool_state import H1, Key
 from calamint.core.url import Origin
 from calamint.core.value import NEVER
-from calamint.net.dial import Race, Resolver, look_up
+from calamint.net.dial import Race, Resolver, SocketOption, look_up
 from calamint.net.handshake import Layers, Refused, stages
 from calamint.net.proxy import Proxy
 from calamint.net.socks import make_request
@@ -46,6 +46,7 @@ class Route:
     socket.getaddrinfo gives them; it may block. `uds`: a Unix domain socket instead of the host. `local_address`: of this
     host, to connect from. `server_hostname`: the name in the certificate, if not the origin's host. `proxy`: what is between;
     `forward`: it is sent the requests themselves, and so is the origin of its connections, instead of asked for tunnels.
+    `socket_options`: for socket.setsockopt, before each socket is connected.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Route:
         server_hostname: str | None = None,
         proxy: Proxy | None = None,
         forward: bool = False,
+        socket_options: Sequence[SocketOption] = (),
     ) -> None:
         self.name = f"route {next(numbers)}"  # what stands for it in a key of the pool
         self.verify = verify
@@ -68,6 +70,7 @@ class Route:
         self.server_hostname = server_hostname
         self.proxy = proxy
         self.forward = forward
+        self.socket_options = socket_options
         self._shared = Shared()
         self._sessions: dict[tuple[Origin, tuple[str, ...]], ssl.SSLSession] = {}
         self._asked: dict[
@@ -78,7 +81,8 @@ class Route:
         """Another way with the same trust, and so with the same TLS contexts; sessions are its own."""
         name = server_hostname or self.server_hostname
         uds = self.uds if proxy is None else None
-        route = Route(self.verify, self.cert, self.resolver, uds, self.local_address, name, proxy, forward)
+        more = (self.local_address, name, proxy, forward, self.socket_options)
+        route = Route(self.verify, self.cert, self.resolver, uds, *more)
         route._shared = self._shared
         return route
 

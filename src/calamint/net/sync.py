@@ -14,7 +14,7 @@ from calamint import core
 from calamint.core.errors import CloseError, ConnectError, InvalidURL, StreamClosed, UnsupportedProtocol
 from calamint.core.exchange import CLOCKS, SETTINGS
 from calamint.core.value import INFINITY
-from calamint.net.dial import INTERNET, LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, reason, set_options
+from calamint.net.dial import LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, reason, set_options
 from calamint.net.handshake import Layers, stages
 from calamint.net.proxy import Proxy, absolute_form
 from calamint.net.response import Headers, Response, assemble, is_end, to_fields
@@ -473,7 +473,7 @@ def connect(
     if sock is None:
         until = min(deadline, time.monotonic() + LONGEST)
         sock = open_unix(uds, until) if uds is not None else open_tcp(*route.address(origin), until, resolver)
-    elif sock.family in INTERNET:
+    else:
         take_over(sock)
     try:
         shake_hands(sock, layers, deadline)

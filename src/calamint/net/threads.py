@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, final
@@ -27,7 +27,7 @@ from calamint.core.pool_state import LIMITS, Limits, PoolSnapshot, Stats
 from calamint.core.pool_state import Pool as CorePool
 from calamint.core.url import URL
 from calamint.core.value import INFINITY, Fields
-from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.dial import Resolver, SocketOption, look_up, read_url
 from calamint.net.extra import extra
 from calamint.net.hub import Box, Hub, Ready
 from calamint.net.proxy import Proxy, as_sent
@@ -55,8 +55,9 @@ class Pool:
     `limits`: see `calamint.Limits`; `settings`: those of each connection. `http1`, `http2`: what may be spoken; https asks by
     ALPN, http is HTTP/1.1, or HTTP/2 by prior knowledge with `http1=False` (RFC 9113 §3.3). `verify` and `cert`: see
     `calamint.net.tls.make_context`. `resolver`: from host and port to addresses, as socket.getaddrinfo gives them. `uds`: a
-    Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect from. `tracer`: whom to
-    tell what happens. Raises UnsupportedProtocol where no protocol is allowed.
+    Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect from. `socket_options`:
+    for socket.setsockopt, before each socket is connected. `tracer`: whom to tell what happens. Raises UnsupportedProtocol
+    where no protocol is allowed.
 
     After a fork the child's pool starts with nothing, and so does one in which an interrupt has left things half done.
     """
@@ -73,6 +74,7 @@ class Pool:
         resolver: Resolver = look_up,
         uds: str | None = None,
         local_address: str | None = None,
+        socket_options: Sequence[SocketOption] = (),
         tracer: Tracer | None = None,
     ) -> None:
         if not http1 and not http2:
@@ -80,7 +82,7 @@ class Pool:
         self._limits = limits
         self._settings = settings
         both = ("h2", "http/1.1") if http1 and http2 else ("http/1.1",) if http1 else ("h2",)
-        self._route = Route(verify, cert, resolver, uds, local_address)
+        self._route = Route(verify, cert, resolver, uds, local_address, socket_options=tuple(socket_options))
         self._protocols: dict[str, tuple[str, ...]] = {"https": both, "http": both[-1:]}
         self._tracer = tracer
         self._lock = threading.RLock()  # never entered twice, but it knows its owner
@@ -187,7 +189,7 @@ class Pool:
 
     # What calls do
 
-    def _send_data(self, box: Box, data: bytes, end: bool, trailers: Fields) -> bool:
+    def _send_data(self, box: Box, data: bytes, end: bool, trailers: Fields, timeout: float | None) -> bool:
         """See `Call.send_data`."""
         self._check()
         with self._lock:
@@ -202,9 +204,15 @@ class Pool:
         self._tell(hub)
         if waits:
             most = self._settings.stream_window // 2
-            self._wait(
-                Box(hub), lambda: box.over or box.unread > most or not hub.queued(box), True
-            )  # another thread may read
+
+            def may_go_on() -> bool:
+                return box.over or box.unread > most or not hub.queued(box)
+
+            until = INFINITY if timeout is None else time.monotonic() + timeout
+            self._wait(Box(hub), may_go_on, True, until)  # another thread may read
+            with self._lock:
+                if timeout is not None and not may_go_on():
+                    raise TimeoutError(f"content has not left within {timeout} seconds")
         return not box.over
 
     def _consume(self, box: Box, size: int) -> None:
@@ -260,9 +268,11 @@ class Pool:
         hub = box.hub
         self._wait(box, lambda: box.over or bool(pool_view.protocol(hub.core, box.ticket)), True)
 
-    def _wait(self, box: Box, condition: Callable[[], bool], more: bool = False, until: float = INFINITY) -> None:
+    def _wait(
+        self, box: Box, condition: Callable[[], bool], more: bool = False, until: float = INFINITY, takes: bool = False
+    ) -> None:
         """Waits until the condition is true, or it is late: as the leader, or until the leader says so. `more`: it is about
-        more than what comes into the box."""
+        more than what comes into the box. `takes`: content that is there then counts as read."""
         self._check()
         hub = box.hub
         ready: Ready | None = None
@@ -281,6 +291,8 @@ class Pool:
                         hub.turn(ready, now)
                     waits = not condition() and now < until
                     if not waits:
+                        if takes and box.unread and not box.over:
+                            hub.consume(box, box.unread, now)
                         hub.leave(box)
                     hub.settle()
                     if not waits:
@@ -463,7 +475,7 @@ class Call:
             if over:
                 self._end()
                 return []
-            self._pool._wait(box, box.is_stirred)
+            self._pool._wait(box, box.is_stirred, takes=True)
 
     def receive_ready(self) -> list[core.Event]:
         """The events that are there, perhaps none: it never waits."""
@@ -481,21 +493,21 @@ class Call:
         """All of it. Raises what failed the request, and StreamClosed where some of it has been taken as events."""
         box = self._box
         while not box.over:
-            if box.unread:
-                self._pool._consume(box, box.unread)
-            if not box.over:
-                self._pool._wait(box, box.is_due)
+            self._pool._wait(box, box.is_due, takes=True)
         self._end()
         events, box.events = box.events, []
         return assemble(events)
 
-    def send_data(self, data: bytes, *, end: bool = False, trailers: Headers = ()) -> bool:
+    def send_data(
+        self, data: bytes, *, end: bool = False, trailers: Headers = (), timeout: float | None = None
+    ) -> bool:
         """More of the request's content; False where the request is over, and its events say how.
 
         Returns when no more than the output budget waits; reading goes on meanwhile. It does not wait either while half a
-        window of the response is unread: the peer may go on only after the reader does. Raises LocalProtocolError.
+        window of the response is unread: the peer may go on only after the reader does. Raises LocalProtocolError, and
+        TimeoutError when it has waited for `timeout` seconds: the data is given all the same, and the request goes on.
         """
-        return self._pool._send_data(self._box, data, end, to_fields(trailers))
+        return self._pool._send_data(self._box, data, end, to_fields(trailers), timeout)
 
     def cancel(self) -> None:
         """It is not wanted any more: RST_STREAM on HTTP/2; on HTTP/1.1 the connection ends. Never waits. A no-op when over."""

@@ -77,6 +77,13 @@ def default_context() -> ssl.SSLContext:
     return context
 
 
+def make_buffer() -> bytearray:
+    """What to read into. Content comes and goes in pieces of this size, a few at a time, and the C library is to keep that
+    memory, or every piece costs page faults: glibc keeps twice the largest block that it was ever given back."""
+    bytes(4 * READ_SIZE)  # given back at once, untouched
+    return bytearray(READ_SIZE)
+
+
 class TLSPipe:
     """TLS without a socket: what came in goes to `feed`, what has to go out is taken from `sealed`."""
 

@@ -9,10 +9,25 @@ from typing import Final
 from calamint.core.errors import to_exception
 from calamint.net.dial import LONGEST
 from calamint.net.handshake import Layers
-from calamint.net.tls import READ_SIZE, TLSPipe
+from calamint.net.tls import READ_SIZE, TLSPipe, make_buffer
 
 SEAL_SIZE: Final = 64 * 1024  # plaintext encrypted at a time: what has not left is known to that grain
+BULK: Final = 32 * 1024  # bytes read at once: where so many come, more will
 HAS_POLL: Final = hasattr(select, "poll")  # not on Windows
+
+
+UNASKED: Final = "something came before the request had left, which is no answer to it (RFC 9112 §9.2)"
+
+
+def has_come(sock: socket.socket) -> bool:
+    """Whether there is anything to read, an end or an error included."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 class Waiter:
@@ -51,8 +66,9 @@ class Wire:
     def __init__(self, sock: socket.socket, tls: TLSPipe | None, buffer: bytearray | None = None) -> None:
         self.sock = sock
         self.tls = tls
-        self.buffer = bytearray(READ_SIZE) if buffer is None else buffer
+        self.buffer = make_buffer() if buffer is None else buffer
         self.view = memoryview(self.buffer)
+        self.bulk = False  # much came last time
         self.sealed = b""  # ciphertext that the kernel has not taken
         self.held = 0  # plaintext of it of which no byte has left
         self.shut = False  # we have said that nothing more comes
@@ -101,6 +117,8 @@ class Wire:
 
     def receive(self) -> bytes:
         """What there is; see `ended` where it is nothing. Raises OSError."""
+        if self.bulk:
+            return self.receive_bulk()
         try:
             size = self.sock.recv_into(self.buffer)
         except BlockingIOError:
@@ -108,6 +126,7 @@ class Wire:
         if self.tls is None:
             self.ended = size == 0
             self.clean = self.ended and not self.reason
+            self.bulk = size >= BULK
             return bytes(self.view[:size]) if size > 0 else b""
         if size >= 0:
             self.tls.feed(self.view[:size])
@@ -116,6 +135,18 @@ class Wire:
         self.ended = self.tls.ended
         self.clean = self.tls.clean
         self.reason = self.tls.reason or self.reason
+        return data
+
+    def receive_bulk(self) -> bytes:
+        """As `receive`, without TLS: into a new object, which costs more where little comes, and a copy less where much does."""
+        self.bulk = False
+        try:
+            data = self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return b""
+        self.bulk = len(data) >= BULK
+        self.ended = not data
+        self.clean = self.ended and not self.reason
         return data
 
     def close(self) -> None:
