@@ -53,7 +53,8 @@ def test_H7_a_refused_tunnel(make: Make, status: int) -> None:
             assert isinstance(error, ProxyError) and error.unprocessed
             assert error.status == status
             assert (b"Proxy-Authenticate", b"Basic realm=x") in [(n.title(), value) for n, value in error.fields]
-            assert str(error) == f"GET /: no tunnel to localhost:4433: the proxy refuses: {status} Because"
+            advice = "; credentials for it are written http://user:password@proxy" if status == 407 else ""
+            assert str(error) == f"GET /: no tunnel to localhost:4433: the proxy refuses: {status} Because{advice}"
         assert loop.connections == 2
 
 
