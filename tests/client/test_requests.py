@@ -22,6 +22,7 @@ from calamint.core.errors import CANCEL
 from calamint.testing import Action, Request, ScriptedPeer, answer, close, delay, drip, forget, refuse
 from tests.client.faces import KINDS, open_face
 from tests.net.test_tls import server_context
+from tests.net.thread_server import ThreadServer, no_answer, read_head
 from tests.servers import PrivateCa
 
 USER: Final = "Basic dXNlcjpodXNo"  # user, hush
@@ -195,6 +196,48 @@ def test_a_password_is_said_to_nobody_else(kind: str, way: str, caplog: pytest.L
         shown = [str(status.value), repr(status.value.request), str(status.value.request.url), str(failed.value)]
         assert "hush" not in "".join([*shown, repr(failed.value.request), str(failed.value.request.url), caplog.text])
         assert caplog.records
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("method", "fields", "extensions", "head"),
+    [
+        (
+            "GET",
+            {"Connection": "Upgrade", "Upgrade": "x"},
+            {},
+            b"101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x",
+        ),
+        ("CONNECT", {}, {"target": b"one.test:443"}, b"200 Established"),
+    ],
+)
+def test_a_tunnel_is_a_response_without_content(
+    kind: str, method: str, fields: dict[str, str], extensions: dict[str, object], head: bytes, stream: bool
+) -> None:
+    """Nobody could speak through it, and its end, which is no clock's business, is not waited for."""
+
+    def handle(sock: socket.socket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 " + head + b"\r\n\r\nmore")
+        no_answer(sock)
+
+    with ThreadServer(handle) as server, open_face(kind) as face:
+        request = face.build_request(method, server.url, headers=fields, extensions=extensions)
+        response = face.send(request, stream=stream)
+        assert response.status_code == int(head[:3])
+        if stream:
+            assert next(face.pieces(response, "raw")) == b"more"
+            face.shut(response)
+        assert response.is_closed and response.elapsed
+        assert stream or response.content == b""
+        assert face.pool.stats().running == 0
+
+
+def test_an_upgrade_that_the_server_does_not_want(kind: str) -> None:
+    with ScriptedPeer([answer(content=b"plain")]) as peer, open_face(kind) as face:
+        response = face.request("GET", peer.url, headers={"Connection": "upgrade", "upgrade": "x"})
+        assert (response.status_code, response.content) == (200, b"plain")
+        assert face.request("GET", peer.url).content == b"plain" and peer.report.connections == 1
 
 
 # Time

@@ -337,6 +337,17 @@ def note(trailers: Headers, events: Iterable[Event]) -> list[bytes]:
     return pieces
 
 
+def asks_for_a_tunnel(request: Request) -> bool:
+    """Whether what it asks for may have no end: a tunnel, or another protocol (RFC 9110 §9.3.6, §7.8)."""
+    fields = request.headers.fields
+    return request.method == "CONNECT" or any([len(name) == 7 and name.lower() == b"upgrade" for name, _ in fields])
+
+
+def is_tunnel(request: Request, response: Response) -> bool:
+    """Whether it got that, and what follows the head is no content."""
+    return response.status_code == 101 or (request.method == "CONNECT" and response.is_success)
+
+
 def explain(error: CalamintError, request: Request, timeout: Timeout, proxy: Proxy | None = None) -> None:
     """An error says which request it is about, and that of a deadline how it was set. `proxy`: what is on the way."""
     if isinstance(error, TransportError | TooManyRedirects | DecodingError) and error.request is None:

@@ -6,7 +6,18 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import final
 
-from calamint.client.base import DRAINED, Auth, BaseClient, Beginning, Settled, caller, explain, note
+from calamint.client.base import (
+    DRAINED,
+    Auth,
+    BaseClient,
+    Beginning,
+    Settled,
+    asks_for_a_tunnel,
+    caller,
+    explain,
+    is_tunnel,
+    note,
+)
 from calamint.client.codings import LIMITS as CODING_LIMITS
 from calamint.client.codings import CodingLimits
 from calamint.client.content import AsyncPieces, FilePieces, Form, Params, Pieces, RequestContent
@@ -126,6 +137,9 @@ class Client(BaseClient):
                     if leads:
                         response.next_request = self._next_request(request, response)
                     if not stream:
+                        if is_tunnel(request, response) and not response.is_closed:
+                            response.close()  # nobody will speak through it
+                            response._raw = b""
                         response.read()  # its codings are undone here, and not in whatever asks for it first
                     return response
                 try:
@@ -169,7 +183,7 @@ class Client(BaseClient):
                 proxy=self._choose_proxy(request.url),
                 server_hostname=self._certified(request),
             )
-            if stream or self._coding_limits.total is not None:
+            if stream or self._coding_limits.total is not None or asks_for_a_tunnel(request):
                 call.words = f"{call.words}, streamed at {caller()}"
                 return Stream(call, parts, request, limits).begin(self, began)
             arrived = call.response() if parts is None else Stream(call, parts, request, limits).whole()
