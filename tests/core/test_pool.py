@@ -390,6 +390,18 @@ def test_a_keepalive_that_was_too_eager_is_remembered() -> None:
     assert world.pool.held[again].value.setup.settings.keepalive == 60.0
 
 
+def test_what_was_learnt_is_kept_of_so_many_origins() -> None:
+    """However many there are, as where each request has a proxy of its own."""
+    world = World(settings=Settings(keepalive=30.0))
+    keys = [Key(Origin("https", f"{number}.test", 443)) for number in range(desk.REMEMBERED + 20)]
+    for key in keys:
+        world.submit(key)
+        id = world.connect()
+        world.receive(id, wire.goaway(1, wire.ENHANCE_YOUR_CALM, b"too_many_pings"))
+        world.act(desk.closed(world.pool, id, 0.0))
+    assert list(world.pool.sites) == keys[: desk.REMEMBERED]
+
+
 def test_a_dial_that_takes_too_long() -> None:
     world = World()
     ticket = world.submit(connect=5.0)

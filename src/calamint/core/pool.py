@@ -55,6 +55,7 @@ from calamint.core.value import INFINITY, Fields
 ATTEMPTS: Final = 2  # a request that was not processed is tried once more, and no more
 ABANDONED: Final = 10.0  # seconds that a dial has at most when nobody waits for it any more
 SURPLUS: Final = 1.0  # seconds that an idle connection above max_keepalive_connections is kept: a burst may want it
+REMEMBERED: Final = 256  # origins, those in use included, above which nothing learnt is kept
 RETRY: Final = 1.0  # seconds after a dial that failed until the next, where other connections serve meanwhile
 
 
@@ -554,8 +555,8 @@ def drop(pool: Pool, held: Held) -> None:
 
 
 def tidy(pool: Pool, site: Site) -> None:
-    """A site of which nothing is left is forgotten, unless it has taught us something."""
-    learnt = site.only_http1 or site.keepalive != pool.settings.keepalive
+    """A site of which nothing is left is forgotten, unless it has taught us something, and not too many others have."""
+    learnt = (site.only_http1 or site.keepalive != pool.settings.keepalive) and len(pool.sites) <= REMEMBERED
     if not (site.held or site.dials or site.waiting or learnt):
         pool.sites.pop(site.key, None)
 
