@@ -129,6 +129,9 @@ class PoolWorld(Driver):
         now = self.clock.now
         while self.agenda and self.agenda[0][0] <= now:
             _, _, what, who, size = heappop(self.agenda)
+            self.stuck += 1
+            if self.stuck > STUCK:
+                raise Violation("progress", f"time stands still at {now}: {what}")
             if isinstance(who, Dialled):
                 self.dialled(who)
             elif isinstance(who, Line):
