@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-NAMES = ("http1", "http2", "hpack", "url", "codings", "environment")
+NAMES = ("http1", "http2", "hpack", "url", "codings", "environment", "handshake")
 HERE = Path(__file__).parent
 FOUND = HERE.parent / "build" / "fuzz"
 MAX_SIZE = 2048  # bytes of an input

@@ -12,10 +12,12 @@ import brotli
 from calamint import core
 from calamint.client.codings import CodingLimits, Decoder, decoder_for
 from calamint.core import hpack
-from calamint.core.errors import ConnectionFault, DecodingError, InvalidURL, UnsupportedProtocol
+from calamint.core.errors import ConnectionFault, DecodingError, Failure, InvalidURL, UnsupportedProtocol
 from calamint.core.url import Origin, parse_url
 from calamint.net.environment import Bypass, ProxyMap, proxies_from_environment
+from calamint.net.handshake import Connect, Layers, Stage
 from calamint.net.proxy import Proxy
+from calamint.net.socks import Socks
 from fuzz.world import Source, World
 from tests.core import http2_peer as wire
 
@@ -371,6 +373,61 @@ def fuzz_environment(data: bytes) -> None:
         assert Bypass(f"{entry},a.test").covers(Origin("http", "x.a.test", 80))
 
 
+# The way through proxies
+
+HANDSHAKE_PARTS: Final = (
+    b"HTTP/1.1 200 Connection established\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 103\r\nLink: </x>\r\n\r\n",
+    b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    b"HTTP/1.",
+    b"\5\0",  # SOCKS: no credentials, credentials, none that would do
+    b"\5\2",
+    b"\5\xff",
+    b"\1\0",  # the credentials are good
+    b"\5\0\0\1\x7f\0\0\1\x04\x38",  # it is connected, from an address of either kind, and from a name
+    b"\5\0\0\4" + bytes(18),
+    b"\5\0\0\3\1x\0\0",
+    b"\5\1\0",
+)
+
+
+def fuzz_handshake(data: bytes) -> None:
+    """What a proxy of either kind may say, or two of them one behind the other, in any pieces; and perhaps it ends."""
+    source = Source(data)
+    kind, size, ends = source.byte() % 4, 1 + source.byte(), source.byte() % 2 == 0
+    parts: list[bytes] = []
+    while source.more():
+        what = source.byte()
+        parts.append(HANDSHAKE_PARTS[what] if what < len(HANDSHAKE_PARTS) else source.take(what))
+    said = b"".join(parts)
+    whole = shake(kind, [said] if said else [], ends)
+    pieces = shake(kind, [said[place : place + size] for place in range(0, len(said), size)], ends)
+    assert whole == pieces, "the split of what came changes what comes of it"
+    done, failure, leftover, _ = whole
+    assert not (done and failure) and (done or failure or not ends) and said.endswith(leftover)
+    assert done or not leftover
+
+
+def shake(kind: int, pieces: list[bytes], ends: bool) -> tuple[bool, Failure | None, bytes, bytes]:
+    """What comes of it: whether it is made, why not, what came behind it, and what was said."""
+    stages: list[list[Stage]] = [
+        [Connect("a.test", 443, ())],
+        [Socks("a.test", 443, None)],
+        [Socks("a.test", 443, ("me", "pa55word"))],
+        [Socks("b.test", 3128, None), Connect("a.test", 443, ())],
+    ]
+    layers = Layers(stages[kind])
+    out, behind = layers.start(0.0), b""
+    for piece in [*pieces, *([b""] if ends else [])]:
+        if layers.done:
+            behind += piece
+        elif layers.failure is None:
+            out += layers.feed(piece, 0.0)
+    return layers.done, layers.failure, layers.leftover + behind if layers.done else b"", out
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "http1": fuzz_http1,
     "http2": fuzz_http2,
@@ -378,4 +435,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "url": fuzz_url,
     "codings": fuzz_codings,
     "environment": fuzz_environment,
+    "handshake": fuzz_handshake,
 }

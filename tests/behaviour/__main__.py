@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tests.behaviour.rows import ROWS, Row
-from tests.behaviour.subjects import COLUMNS, Column
+from tests.behaviour.subjects import COLUMNS, SHOWN, Column
 
 
 def show(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -32,11 +32,11 @@ def table(rows: Sequence[Row], columns: Sequence[Column], write: Callable[[str],
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.behaviour", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"columns: {', '.join(COLUMNS)} (default: ours)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"columns: {', '.join(COLUMNS)} (default: no httpx.…)")
     options = parser.parse_args()
     if unknown := set(options.names) - set(COLUMNS):
         parser.error(f"no such column: {', '.join(sorted(unknown))}")
-    names = options.names or [name for name, column in COLUMNS.items() if column.is_ours]
+    names = options.names or SHOWN
 
     def write(text: str) -> None:
         sys.stdout.write(text)

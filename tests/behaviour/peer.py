@@ -14,6 +14,7 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 ACK = END_STREAM = 1
 END_HEADERS: Final = 4
+MAX_CONCURRENT_STREAMS: Final = 3
 INITIAL_WINDOW_SIZE: Final = 4
 LIMIT: Final = 10.0
 
@@ -35,7 +36,7 @@ class Connection:
         self.number = number
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder(max_header_list_size=2**20)
-        self.out: list[bytes] = [frame(SETTINGS, 0, 0)]
+        self.out: list[bytes] = [frame(SETTINGS, 0, 0, peer.settings)]
         self.windows: dict[int, int] = {0: 65_535}  # to send in, by stream; 0 is the connection's
         self.initial = 65_535
         self.left: dict[int, int] = {}  # bytes of content that are still to be sent, by stream
@@ -186,8 +187,10 @@ class Connection:
 class Peer:
     """The server: `act` is called for each request, in the thread of its connection."""
 
-    def __init__(self, act: Act) -> None:
+    def __init__(self, act: Act, streams: int | None = None) -> None:
+        """`streams`: SETTINGS_MAX_CONCURRENT_STREAMS, which is said and not enforced."""
         self.act = act
+        self.settings = b"" if streams is None else struct.pack(">HI", MAX_CONCURRENT_STREAMS, streams)
         self.changed = threading.Condition()
         self.connections: list[Connection] = []
         self.requests: list[tuple[int, int, str, list[tuple[str, str]]]] = []

@@ -5,6 +5,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 from tests.behaviour.peer import HEADERS, PING, WINDOW_UPDATE, Connection, Peer
@@ -84,6 +85,45 @@ def after_abandoned(column: Column) -> str:
             subject.abandon(f"{peer.url}/{20 * MIB}", 100_000)
         # The first ones may still come among what is left of them, which then takes the rest of the window away.
         return tried(column, lambda: [subject.get(f"{peer.url}/100000", timeout=1.0) for _ in range(20)])
+
+
+def exhausted(column: Column) -> str:
+    """Three requests that are given up where the peer allows three streams, and refuses what is more; the next one."""
+
+    def act(conn: Connection, stream: int, path: str) -> None:
+        if path != "/wait":
+            if peer.paths("/wait") - len(peer.resets) < 3:
+                conn.answer(stream)
+            else:
+                conn.reset(stream, 7)
+
+    def given(count: int) -> None:
+        peer.wait(lambda: peer.paths("/wait") == count)
+
+    with Peer(act, streams=3) as peer, opened(column) as subject:
+        for count in (1, 2, 3):
+            subject.give_up(f"{peer.url}/wait", partial(given, count))
+        said = tried(column, lambda: subject.get(peer.url, timeout=2.0))
+        return said if len(peer.connections) == 1 else "no (another connection)"
+
+
+def beside(column: Column) -> str:
+    """A limit of 0.3 s for a silent stream, beside one that is lively for 1 s."""
+
+    def act(conn: Connection, stream: int, path: str) -> None:
+        if path == "/lively":
+            conn.head(stream)
+            for number in range(1, 20):
+                conn.later(number / 20, lambda: conn.send(0, 0, stream, b"x"))
+            conn.later(1.0, lambda: conn.send(0, 1, stream, b"x"))
+
+    seen: list[tuple[float, bytes]] = []
+    with Peer(act) as peer, opened(column) as subject:
+        urls = (f"{peer.url}/silent", f"{peer.url}/lively")
+        said = tried(column, lambda: seen.append(subject.beside(*urls, 0.3)))
+    if not seen:
+        return f"ends both{said.removeprefix('no')}"
+    return f"at {seen[0][0]:.1f} s, the other {'whole' if len(seen[0][1]) == 20 else 'broken'}"
 
 
 def pushed(column: Column) -> str:
@@ -231,7 +271,7 @@ def injected(http2: bool) -> Measure:
 
 
 def deadline(http2: bool) -> Measure:
-    """`timeout=0.5`, and a response that drips for 2 s."""
+    """0.5 s in all, and a response that drips for 2 s."""
 
     def act(conn: Connection, stream: int, path: str) -> None:
         conn.head(stream)
@@ -253,9 +293,9 @@ def deadline(http2: bool) -> Measure:
         with opened(column, http2) as subject:
             if http2:
                 with Peer(act) as peer:
-                    return timed(column, lambda: subject.get(peer.url, timeout=0.5))
+                    return timed(column, lambda: subject.get(peer.url, total=0.5))
             with ThreadServer(handle) as server:
-                return timed(column, lambda: subject.get(server.url, timeout=0.5))
+                return timed(column, lambda: subject.get(server.url, total=0.5))
 
     return measure
 
@@ -268,11 +308,15 @@ def timed(column: Column, work: Callable[[], object]) -> str:
     return f"at {seconds:.1f} s" if said.startswith("no") else f"no, ran {seconds:.1f} s"
 
 
-def early(http2: bool) -> Measure:
-    """413 to an upload of 40 MB, of which the server reads nothing; it closes after 1 s."""
+def early(http2: bool, reset: bool = False) -> Measure:
+    """413 to an upload of 40 MB, of which the server reads nothing; it closes after 1 s. `reset`: it says that it wants no
+    more by RST_STREAM(NO_ERROR) (RFC 9113 §8.1), and reads on."""
 
     def act(conn: Connection, stream: int, path: str) -> None:
         conn.head(stream, ("content-length", "0"), status=413, end=True)
+        if reset:
+            conn.reset(stream, 0)
+            return
         conn.reads = False
         conn.later(1.0, conn.close)
 
@@ -329,6 +373,12 @@ ROWS: Final = (
     Row("a request is left before its head came: RST_STREAM?", given_up, says("yes (CANCEL)")),
     Row("a response is left after 100 kB: RST_STREAM?", abandoned, says("yes (CANCEL)")),
     Row("100 kB responses afterwards", after_abandoned, says("yes")),
+    Row("three left where three streams are allowed: the next", exhausted, says("yes")),
+    Row(
+        "a limit of 0.3 s beside a lively stream",
+        beside,
+        says(*[f"at {seconds} s, the other whole" for seconds in (0.3, 0.4, 0.5, 0.6, 0.7)]),
+    ),
     Row("sent to a reader who reads nothing", pushed, lambda column, said: float(said.split()[0]) <= 2.1),
     Row("GOAWAY that names the running stream: does it end?", graceful, says("yes")),
     Row("GOAWAY with id 0: is the request sent again?", above(0), says("yes")),
@@ -344,9 +394,10 @@ ROWS: Final = (
     ),
     Row("a field value with CR LF, HTTP/2", injected(True), says("refused (LocalProtocolError)")),
     Row("a field value with CR LF, HTTP/1.1", injected(False), says("refused (LocalProtocolError)")),
-    Row("timeout=0.5 while content drips, HTTP/2", deadline(True), begins("at 0.5", "at 0.6", "at 0.7", "at 0.8")),
-    Row("timeout=0.5 while content drips, HTTP/1.1", deadline(False), begins("at 0.5", "at 0.6", "at 0.7", "at 0.8")),
+    Row("0.5 s in all while content drips, HTTP/2", deadline(True), begins("at 0.5", "at 0.6", "at 0.7", "at 0.8")),
+    Row("0.5 s in all while content drips, HTTP/1.1", deadline(False), begins("at 0.5", "at 0.6", "at 0.7", "at 0.8")),
     Row("413 while 40 MB go out, HTTP/2: seen?", early(True), says("at once")),
+    Row("413 and RST_STREAM(NO_ERROR) while 40 MB go out: seen?", early(True, reset=True), says("at once")),
     Row("413 while 40 MB go out, HTTP/1.1: seen?", early(False), says("at once")),
     Row("what is announced", announced, says("stream 2 MiB, connection 16 MiB, push off")),
 )

@@ -5,30 +5,44 @@ The two classes here fit whatever has httpx's methods: calamint, httpx, httpx2, 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import httpx
+import httpx2
 
 import calamint
-from calamint.transports.httpx import AsyncTransport, Transport
+from calamint.transports import httpx as over_httpx
+from calamint.transports import httpx2 as over_httpx2
 
 T = TypeVar("T")
 LIMIT: Final = 10.0  # seconds, after which a client that hangs is left
 PIECE: Final = bytes(65_536)
+TIMEOUTS: Final = (calamint.TimeoutException, httpx.TimeoutException, httpx2.TimeoutException)
+
+InAll = Callable[[float], dict[str, Any]]
+"""The options of a request that may take so many seconds in all."""
 
 
 class Subject(Protocol):
     """A client that is open. Everything here blocks; errors are the client's own."""
 
-    def get(self, url: str, timeout: float = LIMIT, headers: dict[str, str] | None = None) -> bytes:
-        """The content of a response."""
+    def get(
+        self, url: str, timeout: float = LIMIT, headers: dict[str, str] | None = None, total: float | None = None
+    ) -> bytes:
+        """The content of a response. `total`: seconds for all of it, as far as the client knows such a thing."""
 
     def post(self, url: str, size: int) -> int:
         """The status of the response to so many bytes, from a generator."""
 
     def give_up(self, url: str, when: Callable[[], object]) -> None:
         """Leaves a request, of which nothing has come, once `when` has returned."""
+
+    def beside(self, silent: str, lively: str, timeout: float) -> tuple[float, bytes]:
+        """Asks for two at the same time, with this limit for the silent one: when that was over, and the content of the other."""
 
     def abandon(self, url: str, size: int) -> None:
         """Leaves a response after so many bytes of content."""
@@ -56,11 +70,15 @@ class Column(NamedTuple):
 class Blocking:
     """A client for threads. It cannot be cancelled: its caller gives up by a limit of its own."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, in_all: InAll) -> None:
         self.client = client
+        self.in_all = in_all
 
-    def get(self, url: str, timeout: float = LIMIT, headers: dict[str, str] | None = None) -> bytes:
-        content: bytes = self.client.get(url, timeout=timeout, headers=headers).content
+    def get(
+        self, url: str, timeout: float = LIMIT, headers: dict[str, str] | None = None, total: float | None = None
+    ) -> bytes:
+        limit = {"timeout": timeout} if total is None else self.in_all(total)
+        content: bytes = self.client.get(url, headers=headers, **limit).content
         return content
 
     def post(self, url: str, size: int) -> int:
@@ -72,9 +90,17 @@ class Blocking:
         return status
 
     def give_up(self, url: str, when: Callable[[], object]) -> None:
-        with contextlib.suppress(calamint.TimeoutException, httpx.TimeoutException):
+        with contextlib.suppress(*TIMEOUTS):
             self.client.get(url, timeout=0.3)
         when()
+
+    def beside(self, silent: str, lively: str, timeout: float) -> tuple[float, bytes]:
+        with ThreadPoolExecutor(1) as executor:
+            other = executor.submit(self.get, lively)
+            began = time.monotonic()
+            with contextlib.suppress(*TIMEOUTS):
+                self.client.get(silent, timeout=timeout)
+            return time.monotonic() - began, other.result(LIMIT)
 
     def abandon(self, url: str, size: int) -> None:
         with self.client.stream("GET", url, timeout=LIMIT) as response:
@@ -97,9 +123,10 @@ class Blocking:
 class Asynchronous:
     """A client for asyncio. Its event loop runs whatever the caller waits for."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], in_all: InAll) -> None:
         self.runner = asyncio.Runner()
         self.client = self.run(awaited(make))
+        self.in_all = in_all
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         async def bounded() -> T:
@@ -108,8 +135,11 @@ class Asynchronous:
 
         return self.runner.run(bounded())
 
-    def get(self, url: str, timeout: float = LIMIT, headers: dict[str, str] | None = None) -> bytes:
-        content: bytes = self.run(self.client.get(url, timeout=timeout, headers=headers)).content
+    def get(
+        self, url: str, timeout: float = LIMIT, headers: dict[str, str] | None = None, total: float | None = None
+    ) -> bytes:
+        limit = {"timeout": timeout} if total is None else self.in_all(total)
+        content: bytes = self.run(self.client.get(url, headers=headers, **limit)).content
         return content
 
     def post(self, url: str, size: int) -> int:
@@ -128,6 +158,17 @@ class Asynchronous:
             await asyncio.wait([task])
 
         self.run(work())
+
+    def beside(self, silent: str, lively: str, timeout: float) -> tuple[float, bytes]:
+        async def work() -> tuple[float, bytes]:
+            other = asyncio.create_task(self.client.get(lively, timeout=LIMIT))
+            began = time.monotonic()
+            with contextlib.suppress(*TIMEOUTS):
+                await self.client.get(silent, timeout=timeout)
+            took = time.monotonic() - began
+            return took, (await other).content
+
+        return self.run(work())
 
     def abandon(self, url: str, size: int) -> None:
         async def work() -> None:
@@ -164,34 +205,61 @@ def options(http2: bool) -> dict[str, Any]:
     return {"http1": not http2, "http2": http2, "trust_env": False}
 
 
-def ours(name: str, kind: Callable[[bool], Subject], alone: bool) -> Column:
-    return Column(name, kind, (calamint.CalamintError,), True, alone)
+def plain(seconds: float) -> dict[str, Any]:
+    """The limit that a user writes first."""
+    return {"timeout": seconds}
+
+
+def extended(seconds: float) -> dict[str, Any]:
+    """How a transport of ours is told."""
+    return {"extensions": {"timeout": {"total": seconds}}}
+
+
+def ours() -> list[Column]:
+    """The clients of calamint."""
+    errors = (calamint.CalamintError,)
+    return [
+        Column("Client", lambda http2: Blocking(calamint.Client(**options(http2)), plain), errors, True, False),
+        Column(
+            "AsyncClient",
+            lambda http2: Asynchronous(lambda: calamint.AsyncClient(**options(http2)), plain),
+            errors,
+            True,
+        ),
+    ]
+
+
+def theirs(library: ModuleType, module: ModuleType) -> list[Column]:
+    """The clients of httpx or httpx2, as shipped and over our transports in this module."""
+    name, errors = library.__name__, (library.HTTPError,)
+    return [
+        Column(
+            f"{name}.Client", lambda http2: Blocking(library.Client(**options(http2)), plain), errors, runs_alone=False
+        ),
+        Column(
+            f"{name}.Client+calamint",
+            lambda http2: Blocking(library.Client(transport=module.Transport(**options(http2))), extended),
+            errors,
+            True,
+            False,
+        ),
+        Column(
+            f"{name}.AsyncClient",
+            lambda http2: Asynchronous(lambda: library.AsyncClient(**options(http2)), plain),
+            errors,
+        ),
+        Column(
+            f"{name}.AsyncClient+calamint",
+            lambda http2: Asynchronous(
+                lambda: library.AsyncClient(transport=module.AsyncTransport(**options(http2))), extended
+            ),
+            errors,
+            True,
+        ),
+    ]
 
 
 COLUMNS: Final[dict[str, Column]] = {
-    column.name: column
-    for column in (
-        ours("Client", lambda http2: Blocking(calamint.Client(**options(http2))), False),
-        ours("AsyncClient", lambda http2: Asynchronous(lambda: calamint.AsyncClient(**options(http2))), True),
-        Column(
-            "httpx.Client", lambda http2: Blocking(httpx.Client(**options(http2))), (httpx.HTTPError,), False, False
-        ),
-        Column(
-            "httpx.AsyncClient",
-            lambda http2: Asynchronous(lambda: httpx.AsyncClient(**options(http2))),
-            (httpx.HTTPError,),
-        ),
-        Column(
-            "httpx.Client+calamint",
-            lambda http2: Blocking(httpx.Client(transport=Transport(**options(http2)))),
-            (httpx.HTTPError,),
-            False,
-            False,
-        ),
-        Column(
-            "httpx.AsyncClient+calamint",
-            lambda http2: Asynchronous(lambda: httpx.AsyncClient(transport=AsyncTransport(**options(http2)))),
-            (httpx.HTTPError,),
-        ),
-    )
+    column.name: column for column in (*ours(), *theirs(httpx2, over_httpx2), *theirs(httpx, over_httpx))
 }
+SHOWN: Final = [name for name in COLUMNS if not name.startswith("httpx.")]

@@ -62,6 +62,7 @@ def test_refusals() -> None:
     with LoopProxy(refuses(b"HTTP/1.1 407 No\r\nproxy-authenticate: Basic\r\ncontent-length: 4\r\n\r\nfor ")) as loop:
         fails(56, "-x", loop.url(), "https://one.test/", words="no tunnel to one.test:443: the proxy refuses: 407 No")
         assert ok("-x", loop.url(), "http://one.test/") == b"for "
+        fails(56, "-x", loop.url(), "https://one.test/", words=f"; through the proxy {loop.url()}\n")
     with LoopProxy(refuses(b"nonsense\r\n\r\n")) as loop:
         fails(97, "-x", loop.url(), "https://one.test/", words="no tunnel to one.test:443: ")
     fails(3, "-x", "ftp://localhost", "http://one.test/", words="the scheme 'ftp' is none of a proxy")

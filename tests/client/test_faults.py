@@ -1,9 +1,11 @@
 """What other clients failed at, each through both of ours; the names begin with those of the failures."""
 
 import asyncio
+import pickle
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import h2.config
@@ -18,6 +20,8 @@ from calamint.core import frames
 from calamint.core.errors import CANCEL
 from calamint.testing import (
     Action,
+    Options,
+    PeerConnection,
     Request,
     ScriptedPeer,
     answer,
@@ -30,7 +34,7 @@ from calamint.testing import (
     stop_reading,
 )
 from tests.client.faces import Asynchronous, Job, open_face
-from tests.net.thread_server import ThreadServer, no_answer
+from tests.net.thread_server import LIMIT, ThreadServer, no_answer
 
 ONE = Limits(max_connections=1)
 
@@ -186,6 +190,49 @@ def test_C2_no_streams_and_nothing_in_flight(kind: str) -> None:
         assert peer.report.connections == 2
 
 
+class Belated:
+    """An HTTP/2 server that takes two streams at once and says so late, when so many have come and no more come."""
+
+    def __init__(self, expected: int) -> None:
+        self.peer = PeerConnection(lambda request: delay(1.0, answer()), Options(max_streams=2))
+        self.expected = expected
+        self.early = 0  # streams that came before its SETTINGS
+
+    def handle(self, sock: socket.socket) -> None:
+        held = b""
+        with suppress(TimeoutError):
+            while True:
+                report = self.peer.journal.report()
+                self.early = report.streams_open + report.refused
+                sock.settimeout(LIMIT if self.early < self.expected else 0.2)
+                held += self.peer.receive(sock.recv(65_536), 0.0)
+        sock.sendall(held)
+        sock.settimeout(LIMIT)
+        while data := sock.recv(65_536):  # from here on time runs, and each is answered
+            sock.sendall(self.peer.receive(data, self.peer.now + 1.0))
+            sock.sendall(self.peer.handle_timeout(self.peer.now + 1.0))
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 7])
+def test_C3_before_settings_no_more_than_a_number(kind: str, first: int) -> None:
+    """It can be set, and what the server refuses of it is sent again."""
+    server = Belated(first)
+    with (
+        ThreadServer(server.handle) as place,
+        open_face(kind, "h2", limits=ONE, settings=Settings(first_streams=first)) as face,
+    ):
+        assert statuses(face.together([(place.url, {})] * 12)) == [200] * 12
+        assert face.pool.stats().replays == max(0, first - 2)
+    report = server.peer.journal.report()
+    assert server.early == first and report.refused == max(0, first - 2)
+    assert len(report.requests) == 12 and not report.protocol_errors
+
+
+def test_C3_the_number_is_a_hundred() -> None:
+    """RFC 9113 §6.5.2 wants no server to allow less."""
+    assert Settings().first_streams == 100
+
+
 def test_E1_a_graceful_goaway(kind: str) -> None:
     """What the peer accepted it also answers, later; and the next request goes elsewhere."""
     with (
@@ -289,3 +336,26 @@ def test_G6_an_error_that_is_not_over_is_seen_as_a_stream(kind: str, way: str) -
         with face.stream("POST", peer.url, content=content) as response:
             assert response.status_code == 413 and not closed
         assert closed == [True]
+
+
+def test_G16_there_is_no_cookie_jar(kind: str, way: str) -> None:
+    """A cookie is for whoever reads it: neither the next request, nor a redirect, nor what is pickled has it."""
+
+    def act(request: Request) -> Action:
+        fields = [(b"set-cookie", b"id=1; Path=/; Secure"), (b"set-cookie", b"other=2; Domain=localhost")]
+        return answer(302 if request.target == "/first" else 200, (*fields, (b"location", b"/second")))
+
+    with ScriptedPeer(act) as peer, open_face(kind, way, follow_redirects=True) as face:
+        response = face.request("GET", f"{peer.url}/first")
+        assert face.request("GET", f"{peer.url}/third").status_code == 200
+        assert response.headers.get_list("set-cookie") == ["id=1; Path=/; Secure", "other=2; Domain=localhost"]
+        again = pickle.loads(pickle.dumps(response))
+        assert face.send(again.request).status_code == 200
+        seen = peer.report.requests
+        assert [each.target for each in seen] == ["/first", "/second", "/third", "/second"]
+        assert not [name for each in seen for name, _ in each.fields if name.lower() == b"cookie"]
+        own = face.request("GET", peer.url, headers={"Cookie": "mine=3"})  # what the caller says is sent, and not kept
+        assert own.request.headers["cookie"] == "mine=3"
+        face.request("GET", peer.url)
+        sent = [[value for name, value in each.fields if name.lower() == b"cookie"] for each in peer.report.requests]
+        assert sent[-2:] == [[b"mine=3"], []]

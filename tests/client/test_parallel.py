@@ -33,7 +33,7 @@ WORDS: Final = {
 # What only one of them has: in each pair, ours of asyncio and the other's.
 DIFFERENT: Final = (
     ("parts: Pieces | AsyncPieces | FilePieces | None", "parts: Pieces | FilePieces | None"),
-    ("to_async(parts)", "parts.__iter__()"),
+    ("to_async(parts, call, limits.deadline)", "parts.__iter__()"),
 )
 ONLY_SYNC: Final = re.compile(r"\n *if isinstance\(parts, AsyncPieces\):\n *raise TypeError\(.*\)")
 

@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     uds: str | None
     local_address: str | None
     headers: dict[str, str]
+    transport: calamint.MockTransport
 
 
 def get(kind: str, urls: Sequence[str], options: Options, method: str = "GET") -> list[calamint.Response]:
@@ -90,9 +91,39 @@ def test_H7_a_refusal_of_a_tunnel_and_of_a_request(kind: str) -> None:
     error = caught.value
     assert error.status == 407 and (b"proxy-authenticate", b"Basic realm=x") in error.fields
     assert error.unprocessed and error.request is not None
-    assert str(error) == "GET /: no tunnel to one.test:443: the proxy refuses: 407 Proxy Authentication Required"
+    assert str(error) == (
+        "GET /: no tunnel to one.test:443: the proxy refuses: 407 Proxy Authentication Required"
+        f"; credentials for it are written http://user:password@proxy; through the proxy {loop.url()}"
+    )
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(again, ProxyError) and (again.status, again.fields) == (407, error.fields)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
+def test_a_proxy_that_is_not_there_is_named(kind: str, scheme: str) -> None:
+    """It may be one of the environment, of which nobody thinks; and its password is not shown."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    proxy = f"{scheme}://me:pa55word@127.0.0.1:{port}"
+    for url in ("http://one.test/", "https://one.test/"):
+        with pytest.raises(calamint.ConnectError) as caught:
+            get(kind, [url], {"proxy": proxy, "trust_env": False})
+        words = f"could not connect to 127.0.0.1 port {port}: "
+        assert words in str(caught.value) and "pa55word" not in str(caught.value)
+        assert str(caught.value).endswith(f"; through the proxy {scheme}://127.0.0.1:{port}")
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_no_proxy_is_named_where_none_is_asked(kind: str) -> None:
+    """A transport has its own way; and what breaks later is no matter of the proxy's."""
+
+    def handle(request: calamint.Request) -> calamint.Response:
+        raise calamint.ConnectError("its own words")
+
+    options: Options = {"transport": calamint.MockTransport(handle), "proxy": "http://127.0.0.1:1"}
+    with pytest.raises(calamint.ConnectError) as caught:
+        get(kind, ["http://one.test/"], options)
+    assert str(caught.value) == "its own words"
 
 
 def test_socks_with_and_without_credentials(kind: str, private_ca: PrivateCa) -> None:

@@ -289,9 +289,12 @@ def test_a_redirect_uses_its_connection_again(kind: str, way: str) -> None:
         assert face.request("GET", f"{peer.url}/").content == b"there"
         with face.stream("GET", f"{peer.url}/") as response:
             assert face.read(response) == b"there" and response.history[0].is_closed
+            assert response.history[0].content == bytes(100)  # as in httpx
         assert peer.report.connections == 1
         with face.stream("GET", f"{peer.url}/long") as response:
             assert face.read(response) == b"there"
+            with pytest.raises(calamint.ResponseNotRead):
+                assert response.history[0].content
         report = peer.report
         assert report.connections == (1 if way == "h2" else 2) and len(report.resets) == (1 if way == "h2" else 0)
         assert report.bytes_out < 9_000_000 or way == "http1"  # there the peer has given all of it to its socket

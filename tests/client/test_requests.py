@@ -22,6 +22,7 @@ from calamint.core.errors import CANCEL
 from calamint.testing import Action, Request, ScriptedPeer, answer, close, delay, drip, forget, refuse
 from tests.client.faces import KINDS, open_face
 from tests.net.test_tls import server_context
+from tests.net.thread_server import ThreadServer, no_answer, read_head
 from tests.servers import PrivateCa
 
 USER: Final = "Basic dXNlcjpodXNo"  # user, hush
@@ -78,6 +79,7 @@ def test_without_a_client() -> None:
         ({"json": {"a": None}}, b'{"a":null}', "application/json"),
         ({"json": 1, "headers": {"content-type": "application/x"}}, b"1", "application/x"),
         ({}, b"", None),
+        ({"data": {}}, b"", None),
     ],
 )
 def test_content_of_every_kind(kind: str, way: str, options: Any, content: bytes, kind_of: str | None) -> None:
@@ -196,6 +198,48 @@ def test_a_password_is_said_to_nobody_else(kind: str, way: str, caplog: pytest.L
         assert caplog.records
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("method", "fields", "extensions", "head"),
+    [
+        (
+            "GET",
+            {"Connection": "Upgrade", "Upgrade": "x"},
+            {},
+            b"101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x",
+        ),
+        ("CONNECT", {}, {"target": b"one.test:443"}, b"200 Established"),
+    ],
+)
+def test_a_tunnel_is_a_response_without_content(
+    kind: str, method: str, fields: dict[str, str], extensions: dict[str, object], head: bytes, stream: bool
+) -> None:
+    """Nobody could speak through it, and its end, which is no clock's business, is not waited for."""
+
+    def handle(sock: socket.socket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 " + head + b"\r\n\r\nmore")
+        no_answer(sock)
+
+    with ThreadServer(handle) as server, open_face(kind) as face:
+        request = face.build_request(method, server.url, headers=fields, extensions=extensions)
+        response = face.send(request, stream=stream)
+        assert response.status_code == int(head[:3])
+        if stream:
+            assert next(face.pieces(response, "raw")) == b"more"
+            face.shut(response)
+        assert response.is_closed and response.elapsed
+        assert stream or response.content == b""
+        assert face.pool.stats().running == 0
+
+
+def test_an_upgrade_that_the_server_does_not_want(kind: str) -> None:
+    with ScriptedPeer([answer(content=b"plain")]) as peer, open_face(kind) as face:
+        response = face.request("GET", peer.url, headers={"Connection": "upgrade", "upgrade": "x"})
+        assert (response.status_code, response.content) == (200, b"plain")
+        assert face.request("GET", peer.url).content == b"plain" and peer.report.connections == 1
+
+
 # Time
 
 
@@ -204,7 +248,7 @@ def test_a_plain_number_is_for_all_of_it(kind: str, way: str) -> None:
     with ScriptedPeer([drip(bytes(100), 1, 0.03)]) as peer, open_face(kind, way, timeout=60) as face:
         began = time.monotonic()
         with pytest.raises(
-            calamint.DeadlineExceeded, match=r"s in all .* timeout=0\.25 is for all of a request"
+            calamint.DeadlineExceeded, match=r"s after it was sent.* timeout=0\.25 is for all of a request"
         ) as caught:
             face.request("GET", peer.url, timeout=0.25)
         assert 0.2 < time.monotonic() - began < 5
@@ -252,6 +296,15 @@ def test_a_timeout_that_is_none(kind: str, bad: Any) -> None:
         for options in ({"timeout": bad}, {"extensions": {"timeout": bad}}):
             with pytest.raises((TypeError, ValueError)):
                 face.request("GET", "http://127.0.0.1:9", **options)
+
+
+@pytest.mark.parametrize("timeout", [0, 1e-9])
+def test_no_time_at_all(kind: str, timeout: float) -> None:
+    """Nothing is sent, and no redirects are blamed that there were not."""
+    with ScriptedPeer() as peer, open_face(kind) as face:
+        with pytest.raises(calamint.DeadlineExceeded, match="over before it was sent; timeout=") as caught:
+            face.request("GET", peer.url, timeout=timeout)
+        assert caught.value.unprocessed and not peer.report.connections
 
 
 def test_no_limit_at_all(kind: str) -> None:
@@ -397,6 +450,8 @@ def test_options_that_cannot_be(kind: str) -> None:
         ({"retries": 2}, ValueError),
         ({"http1": False, "http2": False}, calamint.UnsupportedProtocol),
         ({"proxy": "ftp://x"}, calamint.InvalidURL),
+        ({"proxy": {"http://": "http://127.0.0.1"}}, TypeError),
+        ({"proxy": calamint.URL("http://127.0.0.1")}, TypeError),
         ({"headers": {"X": 1}}, TypeError),
     ):
         with pytest.raises(error):

@@ -5,6 +5,7 @@ import gc
 import os
 import re
 import socket
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -356,6 +357,84 @@ def test_a_forgetful_peer_and_a_deadline_for_an_upload(kind: str, way: str) -> N
     with ScriptedPeer([forget()]) as peer, open_face(kind, way) as face:
         with pytest.raises(calamint.DeadlineExceeded, match=r"timeout=0\.2 "):
             face.request("POST", peer.url, content=face.upload([b"a"]), timeout=0.2)
+        peer.wait_for(lambda report: not report.streams_open)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_deadline_while_the_content_is_waited_for(way: str, whole: bool) -> None:
+    """A plain number is the limit for all of it, also where what makes the content is what it waits for."""
+    closed: list[bool] = []
+
+    async def content() -> AsyncIterator[bytes]:
+        try:
+            yield b"a"
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    async def work(client: calamint.AsyncClient) -> None:
+        request = client.build_request("POST", peer.url, content=content(), timeout=0.3)
+        began = time.monotonic()
+        with pytest.raises(calamint.DeadlineExceeded, match=r"; timeout=0\.3 is") as caught:
+            response = await client.send(request, stream=not whole)
+            await response.aread()
+        assert 0.2 < time.monotonic() - began < 5 and caught.value.request is request and closed == [True]
+
+    script = [forget()] if whole else [drip(b"ab", 1, 60.0, end=False, early=True)]
+    with ScriptedPeer(script) as peer, open_face("AsyncClient", way) as face:
+        face.run(work(face.client))  # type: ignore[attr-defined]  # this one has both
+        peer.wait_for(lambda report: not report.streams_open)
+
+
+def test_a_stream_is_reset_before_what_makes_its_content_has_ended() -> None:
+    """A task that is cancelled while the peer's window is shut: the slot is free, however long a generator takes to end."""
+    ended = asyncio.Event()
+    closed: list[bool] = []
+
+    async def content() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield PIECE
+        finally:
+            await ended.wait()
+            closed.append(True)
+
+    async def work(client: calamint.AsyncClient) -> None:
+        task = asyncio.create_task(client.post(peer.url, content=content()))
+        await asyncio.to_thread(peer.wait_for, lambda report: report.bytes_in > 65_535)
+        task.cancel()
+        await asyncio.to_thread(peer.wait_for, lambda report: report.resets)
+        assert not closed and client.pool.stats().running == 0
+        ended.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert closed == [True]
+
+    with ScriptedPeer([forget()], credit=False) as peer, open_face("AsyncClient", "h2") as face:
+        face.run(work(face.client))  # type: ignore[attr-defined]  # this one has both
+
+
+def test_a_response_that_came_before_the_deadline_wins(way: str) -> None:
+    """Though nobody looked at it before, since more content was waited for."""
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.Event().wait()
+
+    with ScriptedPeer([answer(413, early=True)]) as peer, open_face("AsyncClient", way) as face:
+        assert face.request("POST", peer.url, content=content(), timeout=0.5).status_code == 413
+
+
+def test_a_limit_of_what_makes_the_content_is_its_own(way: str) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        async with asyncio.timeout(0.05):
+            yield b"a"
+            await asyncio.Event().wait()
+
+    with ScriptedPeer([forget()]) as peer, open_face("AsyncClient", way) as face:
+        with pytest.raises(TimeoutError) as caught:
+            face.request("POST", peer.url, content=content(), timeout=10)
+        assert not isinstance(caught.value, calamint.CalamintError)
         peer.wait_for(lambda report: not report.streams_open)
 
 

@@ -1,7 +1,9 @@
 """URLs as callers write them, and how a client's `base_url` and parameters come to them."""
 
 import pickle
+from typing import Any
 
+import httpx
 import pytest
 
 import calamint
@@ -72,6 +74,9 @@ def test_a_reference_that_leads_nowhere(reference: str) -> None:
         ("https://h/api", "http://other/x", "http://other/x"),
         ("https://h/api", "//other/x", "https://h/api/other/x"),
         ("https://h/api", "/x?to=http://other", "https://h/api/x?to=http://other"),
+        ("https://h/api", "/save/http://other/x", "https://h/api/save/http://other/x"),
+        ("https://h/api", "save/http://other/x", "https://h/api/save/http://other/x"),
+        ("https://h/api", "x#http://other", "https://h/api/x#http://other"),
         ("", "http://other", "http://other/"),
     ],
 )
@@ -90,6 +95,16 @@ def test_a_base_that_cannot_be_one(base: str) -> None:
 def test_without_a_base_a_path_is_no_url(quiet: Client) -> None:
     with pytest.raises(InvalidURL, match="has no scheme"):
         quiet.get("/x")
+
+
+@pytest.mark.parametrize("bad", [5, None, b"http://h", httpx.URL("http://h")])
+@pytest.mark.parametrize("base", ["", "http://h"])
+def test_what_is_no_url_by_its_type(base: str, bad: Any) -> None:
+    transport = calamint.MockTransport(lambda request: calamint.Response(200))
+    with Client(base_url=base, transport=transport) as client:
+        for ask in (client.get, URL, lambda url: calamint.Request("GET", url)):
+            with pytest.raises(TypeError, match=f"a URL is of type {type(bad).__name__}: give text, or a calamint.URL"):
+                ask(bad)
 
 
 def test_params_are_appended(quiet: Client) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 from h2.errors import ErrorCodes
 
+import calamint
 import calamint.core.value
 from calamint.core import errors
 from calamint.core.errors import (
@@ -19,6 +20,7 @@ from calamint.core.errors import (
     error_name,
     to_exception,
 )
+from calamint.core.pool_state import PoolSnapshot
 
 COMPILED: Final = not (calamint.core.value.__file__ or "").endswith(".py")
 
@@ -106,9 +108,10 @@ def test_simple_exceptions_carry_a_message_and_pickle(kind: type[Exception]) -> 
 def test_errors_of_a_client_keep_their_request(kind: type[errors.TooManyRedirects | errors.DecodingError]) -> None:
     error = kind("too much")
     assert error.request is None
-    error.request = "GET /"
+    error.request = calamint.Request("GET", "http://a.test/")
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
-        assert (type(again), str(again), again.request) == (kind, "too much", "GET /")
+        assert (type(again), str(again)) == (kind, "too much")
+        assert again.request is not None and (again.request.method, str(again.request.url)) == ("GET", "http://a.test/")
 
 
 @pytest.mark.parametrize("kind", TRANSPORT)
@@ -116,14 +119,15 @@ def test_transport_errors_keep_what_they_know_when_pickled(kind: type[TransportE
     error = kind("gone", True, 7, errors.CANCEL)
     error.attempts = 3
     error.last_stream_id = 5
-    error.snapshot = ("a", "snapshot")
-    error.request = "GET /"
+    error.snapshot = PoolSnapshot((), (), (("https://a.test", 2.0),))
+    error.request = calamint.Request("GET", "http://a.test/")
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is kind
         assert str(again) == again.message == "gone"
         assert again.args == error.args
         assert (again.unprocessed, again.ref, again.code, again.attempts) == (True, 7, errors.CANCEL, 3)
-        assert (again.last_stream_id, again.snapshot, again.request) == (5, ("a", "snapshot"), "GET /")
+        assert (again.last_stream_id, again.snapshot) == (5, error.snapshot)
+        assert again.request is not None and (again.request.method, str(again.request.url)) == ("GET", "http://a.test/")
 
 
 def test_transport_errors_begin_with_nothing_claimed() -> None:

@@ -220,16 +220,15 @@ OVERDUE: Final[list[tuple[Exchange, float, str, tuple[str, ...]]]] = [
         make(LOCAL_AWAITING, deadline=105.5, sent_at=100),
         105.75,
         "DeadlineExceeded",
-        ("GET /a?b", "5.75 s in all", "(total=5.5)", "the peer never answered", "idle"),
+        ("GET /a?b: its deadline (total) came 5.75 s after it was sent, the peer never answered", "idle"),
     ),
     (
         make(LOCAL_RECEIVING, deadline=105.5, sent_at=100, head_at=104),
         105.75,
         "DeadlineExceeded",
-        ("5.75 s in all", "(total=5.5)", "the peer was last heard of 1.75 s ago"),
+        ("its deadline (total) came 5.75 s after it was sent, the peer was last heard of 1.75 s ago",),
     ),
-    (make(IDLE, deadline=86_500), 86_501, "DeadlineExceeded", ("86401.00 s in all", "(total=86400)")),
-    (make(IDLE, deadline=100 + 0.1 + 0.2), 101, "DeadlineExceeded", ("1.00 s in all", "(total=0.3)")),
+    (make(IDLE, deadline=86_500), 86_501, "DeadlineExceeded", ("86401.00 s after it was sent",)),
 ]
 
 

@@ -204,7 +204,7 @@ def broken(events: list[Event], kind: str = "RemoteProtocolError", unprocessed: 
     message = failed.failure.message
     lost = kind == "ReadError" and unprocessed
     clock = failed.failure.clock
-    assert (f"({clock}=" in message) if kind.endswith("Timeout") or kind == "DeadlineExceeded" else not clock
+    assert (f"({clock}" in message) if kind.endswith("Timeout") or kind == "DeadlineExceeded" else not clock
     assert failed.failure == Failure("WriteError" if lost else kind, -1, message, failed.ref, unprocessed, clock=clock)
     assert message.endswith("; the request had not left") == lost
     message = message.removesuffix("; the request had not left")
@@ -805,7 +805,7 @@ def test_deadline_and_clocks_that_are_off() -> None:
     assert http1.next_timeout(client.conn) == 105.0
     assert client.time_out(4) == []
     client.receive(HELLO[:-1])
-    assert "total=5" in broken(client.time_out(1), "DeadlineExceeded")
+    assert "(total) came 5" in broken(client.time_out(1), "DeadlineExceeded")
     client = Client()
     client.request(clocks=FOREVER)
     assert http1.next_timeout(client.conn) == INFINITY

@@ -1014,7 +1014,7 @@ def test_total_ends_it_whatever_runs(name: str) -> None:
     deadline = due - 0.5
     for clocks in (CLOCKS, Clocks(None, None, None, None)):
         failure = expire(story(clocks, deadline), deadline)
-        age = f"{deadline - 1:.2f} s in all (total={deadline - 1:g})"
+        age = f"its deadline (total) came {deadline - 1:.2f} s after it was sent"
         assert failure.kind == "DeadlineExceeded"
         assert failure.message.startswith(f"PUT /: {age}, ")
         assert failure.message.endswith("; to bound silence instead of the whole, set the idle clock")
@@ -1022,10 +1022,12 @@ def test_total_ends_it_whatever_runs(name: str) -> None:
 
 def test_what_is_said_of_the_peer_at_the_deadline() -> None:
     advice = "to bound silence instead of the whole, set the idle clock"
-    message = f"PUT /: 4.00 s in all (total=4), the peer never answered; {advice}"
+    message = f"PUT /: its deadline (total) came 4.00 s after it was sent, the peer never answered; {advice}"
     assert expire(asking(CLOCKS, 5.0), 5.0) == Failure("DeadlineExceeded", -1, message, 1, clock="total")
     conn = at(asking(CLOCKS, 5.0), 4.5, wire.headers_frame(1, OK))
-    message = f"PUT /: 4.00 s in all (total=4), the peer was last heard of 0.50 s ago; {advice}"
+    message = (
+        f"PUT /: its deadline (total) came 4.00 s after it was sent, the peer was last heard of 0.50 s ago; {advice}"
+    )
     assert expire(conn, 5.0) == Failure("DeadlineExceeded", -1, message, 1, clock="total")
 
 

@@ -150,7 +150,10 @@ def test_interim_responses_are_passed_over_up_to_a_limit() -> None:
 def test_a_refusal_tells_status_reason_and_fields_and_its_content_is_not_waited_for() -> None:
     done, through, failure = hear(REFUSED)
     assert not done and not through and failure is not None
-    assert failure.message == "no tunnel to a.test:443: the proxy refuses: 407 Proxy Authentication Required"
+    assert failure.message == (
+        "no tunnel to a.test:443: the proxy refuses: 407 Proxy Authentication Required"
+        "; credentials for it are written http://user:password@proxy"
+    )
     assert (failure.kind, failure.status, failure.unprocessed) == ("ProxyError", 407, True)
     assert failure.fields == ((b"proxy-authenticate", b'Basic realm="here"'), (b"content-length", b"1000000"))
     error = to_exception(failure)

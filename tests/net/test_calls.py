@@ -9,10 +9,12 @@ import time
 import pytest
 
 import calamint
+from calamint.core.pool_state import Key
+from calamint.core.url import Origin
 from calamint.net import aio
 from calamint.net.dial import Address, look_up
-from calamint.net.route import Route, Routes
-from calamint.testing import ScriptedPeer, answer, delay, drip, forget
+from calamint.net.route import KNOWN, Route, Routes
+from calamint.testing import Action, Request, ScriptedPeer, answer, delay, drip, forget
 from tests import servers
 from tests.net.pool_help import at_rest, nothing_left, wait_until
 from tests.net.test_tls import server_context
@@ -208,17 +210,70 @@ def test_another_name_in_the_certificate(private_ca: servers.PrivateCa) -> None:
 
 
 def test_ways_are_kept() -> None:
-    """The same name is the same way; through a proxy it is another one."""
+    """The same name is the same way; through a proxy it is another one. All of them trust the same."""
     routes = Routes(Route(), {"https": ("h2", "http/1.1"), "http": ("h2",)})
-    url = calamint.net.dial.read_url("https://host/")
-    plain = calamint.net.dial.read_url("http://host/")
+    origin, plain = Origin("https", "host", 443), Origin("http", "host", 80)
     proxy = calamint.Proxy("http://proxy")
     keys = [
-        routes.aim(url, via, name, only)[0] for via in (None, proxy) for name in (None, "n") for only in (False, True)
+        routes.aim(origin, via, name, only, ())
+        for via in (None, proxy)
+        for name in (None, "n")
+        for only in (False, True)
     ]
     assert len(set(keys)) == 8
     assert keys[0].protocols == ("h2", "http/1.1") and keys[1].protocols == ("http/1.1",)
-    assert routes.aim(plain, None, None, True)[0].protocols == ("h2",)  # it may not be spoken
-    assert routes.aim(url, proxy, "n")[0] is keys[6]
+    assert routes.aim(plain, None, None, True, ()).protocols == ("h2",)  # it may not be spoken
+    assert routes.aim(origin, proxy, "n", False, ()) is keys[6]
     assert routes.of(keys[2]).server_hostname == "n" and routes.of(keys[6]).proxy is proxy
     assert routes.of(keys[0]) is routes.own and routes.of(keys[2]) is routes.of(keys[3])
+    contexts = {id(routes.of(key).start_tls(origin, key.protocols).object.context) for key in keys}
+    assert len(contexts) == 2  # one for each list of protocols
+
+
+def test_ways_that_nobody_uses_are_forgotten() -> None:
+    """However many there were; those that are used stay, however many these are."""
+    routes = Routes(Route(), {"https": ("http/1.1",), "http": ("http/1.1",)})
+    origin = Origin("https", "host", 443)
+    used: list[Key] = []
+    for number in range(10 * KNOWN):
+        key = routes.aim(origin, None, f"n{number}", False, used)
+        assert routes.of(key).server_hostname == f"n{number}"
+        if number < 3 * KNOWN and number % 2:
+            used.append(key)
+        assert len(routes.named) <= max(KNOWN, 2 * len(used)) + 1
+    assert [routes.aim(origin, None, f"n{number}", False, used) for number in range(1, 3 * KNOWN, 2)] == used
+    assert routes.aim(origin, None, "n0", False, used).trust not in {key.trust for key in used}
+    assert routes.of(routes.aim(origin, None, None, False, used)) is routes.own
+
+
+def forwards(request: Request) -> Action:
+    """Answers what is to be forwarded, and nothing else."""
+    return answer() if request.target.startswith("http://") else forget()
+
+
+def test_each_request_has_a_proxy_of_its_own() -> None:
+    """One that waits keeps its way, whoever comes after it; those that are over leave nothing."""
+    with ScriptedPeer(forwards) as peer, calamint.Pool(limits=ONE) as pool:
+        with pool.request("GET", peer.url) as first:
+            waiting = pool.request("GET", "http://host/", proxy=calamint.Proxy(peer.url, auth=("me", "secret")))
+            for number in range(2 * KNOWN):
+                pool.request("GET", "http://host/", proxy=calamint.Proxy(peer.url, auth=(f"u{number}", "p"))).cancel()
+                assert len(pool._hub.routes.named) <= KNOWN + 1
+            first.cancel()
+            assert waiting.response().content == b"ok"
+        assert peer.report.requests[-1].target == "http://host/"
+
+
+def test_each_request_of_a_task_has_a_proxy_of_its_own() -> None:
+    async def work(url: str) -> None:
+        async with aio.Pool(limits=ONE) as pool, pool.request("GET", url) as first:
+            waiting = pool.request("GET", "http://host/", proxy=calamint.Proxy(url, auth=("me", "secret")))
+            for number in range(2 * KNOWN):
+                pool.request("GET", "http://host/", proxy=calamint.Proxy(url, auth=(f"u{number}", "p"))).cancel()
+                assert pool._desk is not None and len(pool._desk.routes.named) <= KNOWN + 1
+            first.cancel()
+            assert (await waiting.response()).content == b"ok"
+
+    with ScriptedPeer(forwards) as peer:
+        asyncio.run(work(peer.url))
+        assert peer.report.requests[-1].target == "http://host/"

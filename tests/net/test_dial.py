@@ -207,6 +207,23 @@ def test_a_socket_that_was_ready_for_somebody_else_is_passed_over() -> None:
     dialer.close()
 
 
+@linux
+def test_a_socket_that_is_taken_for_ready_has_not_won() -> None:
+    """A selector may tell of a descriptor that another thread has closed meanwhile, and whose number a new one has got."""
+    with full_listener() as dead, ScriptedPeer() as peer:
+        race = Race("localhost", 1, [tcp(*dead), tcp("127.0.0.1", peer.port)])
+        dialer = Dialer(race)
+        assert dialer.step(0.0) is None
+        (stuck,) = dialer.sockets
+        assert dialer.step(0.0, [stuck]) is None and list(dialer.sockets) == [stuck]
+        assert dialer.step(1.0) is None
+        fresh = list(dialer.sockets)[1]
+        assert select.select([], [fresh], [], LIMIT)[1]
+        won = dialer.step(1.0, [stuck, fresh])
+        assert won is fresh and stuck.fileno() == -1 and dialer.sockets == {}
+        won.close()
+
+
 def test_the_families_take_turns() -> None:
     """That of the first address begins (RFC 8305 §4)."""
     places = ["6a", "6b", "6c", "4a"]
@@ -267,6 +284,21 @@ def test_options_of_the_socket() -> None:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
+def test_a_socket_that_does_not_take_its_options() -> None:
+    """UDP's does not: it is closed, and the next address is tried."""
+    with ScriptedPeer() as peer:
+        udp: Address = (socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", peer.port))
+        before = descriptors()
+        with pytest.raises(
+            calamint.ConnectError, match="could not connect to name.test port 1: 127.0.0.1: .+"
+        ) as caught:
+            open_tcp("name.test", 1, time.monotonic() + LIMIT, lambda host, port: [udp])
+        assert caught.value.unprocessed and descriptors() == before
+        sock = open_tcp("name.test", 1, time.monotonic() + LIMIT, lambda host, port: [udp, tcp("127.0.0.1", peer.port)])
+        assert sock.type == socket.SOCK_STREAM
+        sock.close()
+
+
 # Other sockets
 
 
@@ -308,6 +340,13 @@ def test_a_socket_that_is_there() -> None:
         assert fetch(calamint.connect("http://elsewhere.example", sock=sock)) == b"ok"
         assert sock.fileno() == -1  # it belonged to the connection
         assert peer.report.requests[0].authority == "elsewhere.example"
+
+
+def test_a_socket_of_another_kind() -> None:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with pytest.raises(calamint.ConnectError, match="the socket that was given is of no use: .+") as caught:
+        calamint.connect("http://localhost", sock=sock)
+    assert caught.value.unprocessed and sock.fileno() == -1
 
 
 def test_a_pair_of_sockets() -> None:

@@ -311,6 +311,7 @@ def test_a_proxy_that_is_not_trusted(private_ca: PrivateCa) -> None:
     failure = layers.failure
     assert failure is not None and (failure.kind, failure.unprocessed) == ("ConnectError", True)
     assert failure.message.startswith("no TLS with the proxy localhost:8443: [SSL: CERTIFICATE_VERIFY_FAILED]")
+    assert 'trusted with Proxy(…, ssl="ca.pem"), by the command with --proxy-cacert' in failure.message
 
 
 def test_a_refusal_inside_tls(private_ca: PrivateCa) -> None:

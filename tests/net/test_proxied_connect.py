@@ -12,7 +12,7 @@ from calamint.net.proxy import Proxy
 from calamint.testing import ScriptedPeer, answer
 from tests.net.proxied import BASIC, ESTABLISHED, PASSWORD, USER, Handler, LoopProxy, refuses, socks
 from tests.net.test_proxied import greets
-from tests.net.test_proxied_faults import SILENT, TLS_WITH_PROXY, limit_of
+from tests.net.test_proxied_faults import SILENT, TLS_WITH_PROXY, answers_early, answers_with_tls, limit_of
 from tests.net.test_tls import server_context
 from tests.net.thread_server import ThreadServer
 from tests.servers import PrivateCa
@@ -74,6 +74,16 @@ def test_socks_and_what_comes_with_its_reply() -> None:
         ) as connection:
             assert heard == [bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])]
             assert connection.response(connection.request("GET", "/")).status == 200
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_D8_what_comes_over_http1_before_it_is_asked_for(private_ca: PrivateCa, secure: bool) -> None:
+    handle = answers_with_tls(server_context(private_ca)) if secure else answers_early
+    with LoopProxy(handle) as loop:
+        url, proxy = (f"https://localhost:{loop.port}", None) if secure else ("http://name.test", loop.url("socks5"))
+        with pytest.raises(calamint.RemoteProtocolError, match=r"sent 40 bytes before .*: b'HTTP/1.1 200") as caught:
+            calamint.connect(url, proxy=proxy, verify=private_ca.ca_file)
+        assert caught.value.unprocessed
 
 
 def test_a_socket_of_the_callers_own_leads_to_the_proxy(private_ca: PrivateCa) -> None:

@@ -2,6 +2,7 @@
 no slot is lost."""
 
 import socket
+import ssl
 import threading
 import time
 from contextlib import suppress
@@ -10,10 +11,12 @@ import pytest
 
 import calamint
 from calamint.core.errors import ProxyError
+from calamint.net.dial import Address
 from calamint.net.proxy import Proxy
 from calamint.testing import ScriptedPeer
 from tests.net.proxied import (
     ESTABLISHED,
+    OK,
     ONE,
     PASSWORD,
     USER,
@@ -50,7 +53,8 @@ def test_H7_a_refused_tunnel(make: Make, status: int) -> None:
             assert isinstance(error, ProxyError) and error.unprocessed
             assert error.status == status
             assert (b"Proxy-Authenticate", b"Basic realm=x") in [(n.title(), value) for n, value in error.fields]
-            assert str(error) == f"GET /: no tunnel to localhost:4433: the proxy refuses: {status} Because"
+            advice = "; credentials for it are written http://user:password@proxy" if status == 407 else ""
+            assert str(error) == f"GET /: no tunnel to localhost:4433: the proxy refuses: {status} Because{advice}"
         assert loop.connections == 2
 
 
@@ -195,6 +199,67 @@ def test_a_protocol_that_was_not_asked_for(make: Make, private_ca: PrivateCa) ->
         assert "where h2 was asked for" in str(error)
 
 
+def answers_early(proxy: LoopProxy, sock: socket.socket) -> None:
+    """SOCKS, and an answer in one piece with its reply; then what was asked, if anything was."""
+    take(sock, take(sock, 2)[1])
+    sock.sendall(b"\5\0")
+    sock.recv(65_536)
+    sock.sendall(bytes([5, 0, 0, 1]) + bytes(6) + OK)
+    while data := sock.recv(65_536):
+        proxy.carried += data
+
+
+def answers_with_tls(context: ssl.SSLContext) -> Handler:
+    """TLS 1.2, and an answer in one piece with the end of its handshake; then what was asked, if anything was."""
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # where the server is the one who ends the handshake
+
+    def handle(proxy: LoopProxy, sock: socket.socket) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        done = False
+        while not done:
+            incoming.write(sock.recv(65_536))
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+            else:
+                done = True
+        tls.write(OK)
+        sock.sendall(outgoing.read())
+        while data := sock.recv(65_536):
+            incoming.write(data)
+            with suppress(ssl.SSLError):
+                proxy.carried += tls.read()
+
+    return handle
+
+
+EARLY = "the peer sent 40 bytes before it was asked for anything (RFC 9112 §9.2): b'HTTP/1.1 200 OK"
+
+
+def test_D8_an_answer_with_the_reply_of_socks_is_none(make: Make) -> None:
+    """What comes over HTTP/1.1 before the request has left is no response to it, and the request is not sent."""
+    with LoopProxy(answers_early) as loop, make(limits=ONE) as driver:
+        for _ in range(3):
+            error = driver.refuse("http://name.test/", loop.proxy("socks5"))
+            assert type(error) is calamint.RemoteProtocolError and error.unprocessed, error
+            assert EARLY in str(error)
+        assert (driver.stats().connections, driver.stats().dials) == (0, 3)
+    assert not loop.carried
+
+
+def test_D8_an_answer_with_the_end_of_a_handshake_is_none(make: Make, private_ca: PrivateCa) -> None:
+    """The same for TLS, with an origin and no proxy."""
+    with LoopProxy(answers_with_tls(server_context(private_ca))) as loop, make(limits=ONE) as driver:
+        for _ in range(3):
+            error = driver.refuse(f"https://localhost:{loop.port}/", None)
+            assert type(error) is calamint.RemoteProtocolError and error.unprocessed, error
+            assert EARLY in str(error)
+        assert (driver.stats().connections, driver.stats().dials) == (0, 3)
+    assert not loop.carried
+
+
 def test_a_host_that_no_proxy_can_be_told(make: Make) -> None:
     """SOCKS counts the bytes of a name in one octet."""
     host = ".".join(["a" * 60] * 5)
@@ -215,6 +280,28 @@ def test_nobody_listens(make: Make) -> None:
                 error = driver.refuse(ORIGIN, Proxy(f"{scheme}://127.0.0.1:{port}"))
                 assert type(error) is calamint.ConnectError and error.unprocessed
                 assert f"could not connect to 127.0.0.1 port {port}: 127.0.0.1: Connection refused" in str(error)
+
+
+def test_a_socket_that_does_not_take_its_options(make: Make) -> None:
+    """UDP's does not: it is closed, the next address is tried, and the last failure is the dial's."""
+    addresses: list[Address] = [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", 9))]
+    with ScriptedPeer() as peer, make(limits=ONE, resolver=lambda host, port: addresses) as driver:
+        error = driver.refuse("http://name.test/", None)
+        assert type(error) is calamint.ConnectError and error.unprocessed
+        assert "could not connect to name.test port 80: 127.0.0.1: " in str(error)
+        addresses.append((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", peer.port)))
+        assert driver.fetch("http://name.test/") == b"ok"
+
+
+@pytest.mark.parametrize("answer", [None, [("127.0.0.1", 80)]], ids=str)
+def test_a_resolver_whose_answer_is_none(make: Make, answer: list[Address]) -> None:
+    """It fails the dial, and nothing else."""
+    with ScriptedPeer() as peer, make(resolver=lambda host, port: answer) as driver:
+        assert driver.fetch(peer.url) == b"ok"
+        error = driver.refuse("http://name.test/", None)
+        assert type(error) is calamint.ConnectError and error.unprocessed
+        assert "no address for name.test: " in str(error)
+        assert driver.fetch(peer.url) == b"ok" and peer.report.connections == 1
 
 
 def test_a_proxy_without_an_address(make: Make) -> None:

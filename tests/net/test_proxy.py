@@ -3,7 +3,7 @@
 import base64
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -105,6 +105,20 @@ def test_credentials_that_cannot_be_said(url: str, auth: tuple[str, str], what: 
     with pytest.raises(ValueError, match=what) as caught:
         Proxy(url, auth=auth)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("auth", [f"me:{SECRET}", ["me", SECRET], ("me",), ("me", SECRET.encode()), ("me", SECRET, "")])
+def test_credentials_that_are_no_pair(auth: Any) -> None:
+    """Text has letters, the first two of which would be a pair, too."""
+    with pytest.raises(TypeError, match="give a pair of user and password") as caught:
+        Proxy("http://proxy.test", auth=auth)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_url_that_is_no_text() -> None:
+    bad: Any = None
+    with pytest.raises(TypeError, match="the URL of a proxy is of type NoneType: give text"):
+        Proxy(bad)
 
 
 def test_the_longest_credentials_of_socks() -> None:

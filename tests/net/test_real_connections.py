@@ -392,7 +392,9 @@ def test_mixture(way: Way) -> None:
     sizes = (len(servers.SMALL), servers.MEDIUM_SIZE)
     # h2o does not follow, and hypercorn's encoder announces each of several changes, where two are allowed.
     tables = (4096,) if way.server.name in ("h2o", "hypercorn") else (0, 200, 4096)
-    verbs = "rrrruugosPW" + ("" if way.server.name == "apache" else "c")  # a few resets, and Apache ends the connection
+    # Apache: where a stream is reset while its response waits to be sent, a callback of its own fails (AH10509 in its log) and
+    # it ends the connection, with the library's code for that, 0xfffffc7a, in GOAWAY.
+    verbs = "rrrruugosPW" + ("" if way.server.name == "apache" else "c")
     sent: dict[int, bytes] = {}
     with way.loop() as loop:
         for _ in range(300):

@@ -57,14 +57,14 @@ def test_D13_40_threads_on_ten_connections(nginx: servers.Server) -> None:
     with calamint.Pool(limits=limits) as pool:
 
         def run(number: int) -> None:
-            for _ in range(500):
+            for _ in range(2000):
                 with pool.request("GET", nginx.urls["http1"] + "/unique") as call:
                     response = call.response()
                     assert response.content == b"unique\n"
                     seen[number].add(response.get("x-request-id"))
 
         in_threads(40, run, SECONDS)
-        assert len(set.union(*seen)) == 20_000
+        assert len(set.union(*seen)) == 80_000
         stats = pool.stats()
         assert (stats.failures, stats.dials, stats.connections) == (0, 10, 10)
 

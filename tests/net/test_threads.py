@@ -116,7 +116,7 @@ def test_an_upload_is_sent_while_its_answer_comes(http1: bool) -> None:
     ):
         for at in range(0, len(LARGE), 100_000):
             assert call.send_data(LARGE[at : at + 100_000])
-        assert call.send_data(b"", end=True)
+        call.send_data(b"", end=True)  # its response may be there already
         assert call.response().content == LARGE
         assert not call.send_data(b"more")
 
@@ -135,7 +135,7 @@ def test_content_given_while_it_waits_for_a_connection() -> None:
             assert (call.protocol, pool.stats().waiting, pool.stats().dialling) == ("", 1, 1)
             opener = threading.Timer(0.05, go.set)
             opener.start()
-            assert call.send_data(b"end", end=True)
+            call.send_data(b"end", end=True)  # its response may be there already
             assert go.is_set()
             assert call.protocol == "h2"
             assert call.response().content == b"begin end"
@@ -212,7 +212,7 @@ def test_an_upload_of_which_the_kernel_takes_a_part_at_a_time(whole: bool) -> No
         headers = {"content-length": str(size)}
         with pool.request("POST", server.url, headers, bytes(size) if whole else None, end=whole) as call:
             if not whole:
-                assert call.send_data(bytes(size), end=True)
+                call.send_data(bytes(size), end=True)  # its response may be there already
             assert call.response().content == b"hello"
 
 
@@ -294,7 +294,7 @@ def test_the_caller_s_mistakes_change_nothing() -> None:
         with pool.request("POST", peer.url, {"content-length": "2"}, end=False) as call:
             with pytest.raises(calamint.LocalProtocolError, match="content-length leaves 2"):
                 call.send_data(b"three")
-            assert call.send_data(b"tw", end=True)
+            call.send_data(b"tw", end=True)  # its response may be there already
             assert call.response().status == 200
         assert peer.report.connections == 1
         at_rest(pool)
@@ -309,7 +309,7 @@ def test_a_url_may_be_given_parsed_and_not_all_are_remembered() -> None:
         with pool.request("GET", parse_url(f"{peer.url}/parsed")) as call:
             assert call.response().content == b"/parsed"
         for number in range(threads.KNOWN_URLS + 1):
-            pool._find(f"{peer.url}/{number}", None)
+            pool._read(f"{peer.url}/{number}")
         assert len(pool._urls) <= threads.KNOWN_URLS
         assert peer.report.connections == 1
 
@@ -583,6 +583,37 @@ def test_a_dropped_call_gives_its_slot_back(http1: bool) -> None:
         assert fetch(pool, peer.url) == b"ok"
         at_rest(pool)
         assert len(peer.report.requests) == 2
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("http1", PROTOCOLS)
+def test_a_dropped_call_gives_its_slot_to_who_waits_already(http1: bool, waits: bool) -> None:
+    """Whether that one is in the selector by then or not: nobody has to ask for anything."""
+    limits = calamint.Limits(max_connections=1)
+
+    def script(request: Request) -> Action:
+        return forget() if request.target == "/dropped" else answer()
+
+    with ScriptedPeer(script, max_streams=1) as peer, calamint.Pool(http1=http1, limits=limits) as pool:
+        assert fetch(pool, peer.url) == b"ok"  # its SETTINGS are known
+        calls = [pool.request("GET", f"{peer.url}/dropped")]
+        waiting = pool.request("GET", peer.url, pool=LIMIT)
+        assert (pool.stats().running, pool.stats().waiting) == (1, 1)
+
+        def drop() -> None:
+            if waits:
+                wait_until(lambda: pool._hub.asleep)
+            with pytest.warns(ResourceWarning, match="a request was dropped unclosed: GET /dropped"):
+                del calls[:]
+                gc.collect()
+
+        dropper = threading.Thread(target=drop)
+        dropper.start()
+        if not waits:
+            dropper.join()
+        assert waiting.response().content == b"ok"
+        dropper.join()
+        at_rest(pool)
 
 
 def test_a_call_that_is_over_may_be_dropped() -> None:

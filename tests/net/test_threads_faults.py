@@ -422,7 +422,7 @@ def test_a_tunnel_ends_one_side_at_a_time() -> None:
         while not isinstance(event := call.receive(), core.ResponseEnded):
             if isinstance(event, core.Upgraded):
                 assert call.send_data(b"hello ")
-                assert call.send_data(b"there", end=True)
+                call.send_data(b"there", end=True)  # its response may be there already
             said += event.data if isinstance(event, core.DataReceived) else b""
         assert said == b"welcome HELLO THERE"
         assert pool.stats().connections == 0
@@ -448,7 +448,7 @@ def test_CONNECT_makes_a_tunnel_in_the_pool(http1: bool) -> None:
         assert isinstance(call.receive(), core.ResponseReceived)
         assert isinstance(call.receive(), core.Upgraded)
         if http1:
-            assert call.send_data(b"ping", end=True)
+            call.send_data(b"ping", end=True)  # its response may be there already
             data = call.receive()
             assert isinstance(data, core.DataReceived) and data.data == b"ping"
             assert isinstance(call.receive(), core.ResponseEnded)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from linecache import getline
@@ -240,6 +241,30 @@ def test_an_interrupt_half_way_fails_what_runs_and_starts_over() -> None:
             assert report.connections == 2
 
 
+def test_who_gives_up_meanwhile_does_not_keep_the_news_from_others() -> None:
+    """One whose time to wait is over when the pool starts over, and who would be the next to be told."""
+    with ScriptedPeer([forget()]) as peer, calamint.Pool(http1=False) as pool:
+        failures: list[BaseException] = []
+
+        def wait(seconds: float | None) -> None:
+            with pytest.raises((calamint.ReadError, TimeoutError)) as caught, pool.request("GET", peer.url) as call:
+                call.receive(seconds)
+            failures.append(caught.value)
+
+        waiters = [threading.Thread(target=wait, args=[seconds], daemon=True) for seconds in (None, None, 0.3)]
+        for number, waiter in enumerate(waiters):
+            waiter.start()
+            wait_until(lambda number=number: pool._hub.asleep and len(pool._hub.followers) == number)  # type: ignore[misc]
+        with pool._lock:
+            pool._hub.marked = True
+            pool._enter()
+            waiters[-1].join(0.5)  # its time is over
+        for waiter in waiters:
+            waiter.join(LIMIT)
+        assert not [waiter for waiter in waiters if waiter.is_alive()]
+        assert len(failures) == 3
+
+
 def interrupt_in(function: str, run: Callable[[], object]) -> None:
     """Runs it, with KeyboardInterrupt at the first line of this function."""
 
@@ -304,4 +329,161 @@ def test_two_interrupts_do_not_take_the_lead_away() -> None:
         assert seen == ["first", "second"]
         assert pool._hub.leader is None
         assert fetch(pool, peer.url) == b"ok"
+        at_rest(pool)
+
+
+# A handler that uses the pool itself
+
+
+def handle_at(place: Place, run: Callable[[], None], pool: calamint.Pool, handler: Callable[[bool], None]) -> bool:
+    """Runs it, and the handler at this place, which is told whether the pool is being changed; whether it got that far."""
+    file, line, left = place
+    reached = False
+
+    def visit(frame: FrameType) -> None:
+        nonlocal left, reached
+        if frame.f_lineno == line and frame.f_code.co_filename == file:
+            left -= 1
+            if left == 0:
+                reached = True
+                handler(is_locked(pool))
+
+    traced(run, visit, {file})
+    return reached
+
+
+def handle_everywhere(http1: bool, step: int) -> None:
+    """At each `step`-th place: a handler's request is served or, where this thread is changing the pool, refused, and what
+    was interrupted goes on as if nothing had been."""
+    limits = calamint.Limits(max_connections=2)
+    with ScriptedPeer(script, max_streams=4) as peer, calamint.Pool(http1=http1, limits=limits) as pool:
+        served = refused = reached = 0
+
+        def handler(locked: bool) -> None:
+            nonlocal served, refused
+            if not locked:
+                assert fetch(pool, f"{peer.url}/handler") == b"small"
+                served += 1
+                return
+            for use in (lambda: fetch(pool, peer.url), pool.stats, pool.snapshot, pool.close):
+                with pytest.raises(RuntimeError, match="in the middle of a change"):
+                    use()
+            refused += 1
+
+        found = places(Scenario(pool, peer.url).run, pool)
+        before = pool._hub
+        for number, place in enumerate(found[::step], 1):
+            reached += handle_at(place, Scenario(pool, f"{peer.url}/{number}").run, pool, handler)
+            assert pool._hub is before and not is_locked(pool), place
+            assert (before.leader, before.followers, before.conditions) == (None, {}, {}), place
+            at_rest(pool)
+        assert reached > 0.5 * number and served + refused == reached
+        assert served > 0.1 * number and refused > 0.1 * number
+        assert peer.report.protocol_errors == ()
+
+
+@pytest.mark.parametrize("http1", PROTOCOLS)
+def test_a_handler_uses_the_pool_at_many_lines(http1: bool) -> None:
+    handle_everywhere(http1, step=23)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("http1", PROTOCOLS)
+def test_a_handler_uses_the_pool_at_any_line(http1: bool) -> None:
+    handle_everywhere(http1, step=1)
+
+
+def handled(handler: Callable[[], None], when: Callable[[], object]) -> threading.Thread:
+    """Starts a thread that sends this one a signal at that moment, and then the handler runs here."""
+    main = threading.get_ident()
+    signal.signal(signal.SIGINT, lambda number, frame: handler())
+
+    def interrupt() -> None:
+        wait_until(when)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    return thread
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pthread_kill here")
+def test_who_led_leads_again_after_a_handler() -> None:
+    """And hears what comes for it, though another thread waits as well."""
+    go_on = threading.Event()
+
+    def script(request: Request) -> Action:
+        if request.target == "/mine":
+            assert go_on.wait(LIMIT)
+        return forget() if request.target == "/never" else answer(content=request.target.encode())
+
+    with ScriptedPeer(script) as mine, ScriptedPeer(script) as others, calamint.Pool(http1=False) as pool:
+        stuck = pool.request("GET", f"{others.url}/never")
+        seen: list[object] = []
+
+        def follow() -> None:
+            with pytest.raises(calamint.StreamClosed):
+                stuck.receive()
+
+        follower = threading.Thread(target=follow)
+
+        def both_wait() -> bool:
+            wait_until(lambda: pool._hub.asleep)
+            follower.start()
+            wait_until(lambda: pool._hub.followers)
+            return True
+
+        def handler() -> None:
+            assert fetch(pool, f"{others.url}/handler") == b"/handler"
+            seen.append(pool._hub.leader)
+            go_on.set()
+
+        with pool.request("GET", f"{mine.url}/mine", timeout=LIMIT) as call:
+            thread = handled(handler, both_wait)
+            began = time.monotonic()
+            assert call.response().content == b"/mine"
+            assert time.monotonic() - began < LIMIT / 2
+            assert seen == [call._box]
+        thread.join()
+        stuck.cancel()
+        follower.join(LIMIT)
+        assert not follower.is_alive()
+        at_rest(pool)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pthread_kill here")
+def test_a_handler_leads_where_what_it_interrupted_followed() -> None:
+    """The lead is not handed to who cannot take it before the handler has ended."""
+    asked, left = threading.Event(), threading.Event()
+
+    def first(request: Request) -> Action:
+        assert asked.wait(LIMIT)
+        return answer(content=b"first")
+
+    def second(request: Request) -> Action:
+        if request.target == "/handler":
+            asked.set()
+            assert left.wait(LIMIT)
+        return answer(content=request.target.encode())
+
+    with ScriptedPeer(first) as one, ScriptedPeer(second) as two, calamint.Pool(http1=False) as pool:
+
+        def lead() -> None:
+            assert fetch(pool, f"{one.url}/") == b"first"
+            left.set()
+
+        leader = threading.Thread(target=lead)
+        leader.start()
+        wait_until(lambda: pool._hub.asleep)
+        with pool.request("GET", f"{one.url}/mine", timeout=LIMIT) as call:
+            contents: list[bytes] = []
+
+            def handler() -> None:
+                contents.append(fetch(pool, f"{two.url}/handler"))
+
+            thread = handled(handler, lambda: pool._hub.followers)
+            assert call.response().content == b"first"
+            assert contents == [b"/handler"]
+        thread.join()
+        leader.join()
         at_rest(pool)

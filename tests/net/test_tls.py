@@ -144,6 +144,9 @@ def test_an_unknown_authority(private_ca: PrivateCa) -> None:
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     error, seen = refused(private_ca, context)
     assert "unable to get local issuer certificate" in str(error)
+    assert str(error).endswith(
+        '; a CA of your own is trusted with verify="ca.pem", by the command with --cacert ca.pem'
+    )
     assert "ALERT_UNKNOWN_CA" in seen
     error, _ = refused(private_ca, server_context(private_ca), verify=True)  # nor does the system know our own
     assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
@@ -155,7 +158,7 @@ def test_an_expired_certificate(private_ca: PrivateCa) -> None:
     before, after = now - datetime.timedelta(days=9), now - datetime.timedelta(days=1)
     private_ca.authority.issue_cert("127.0.0.1", not_before=before, not_after=after).configure_cert(context)
     error, seen = refused(private_ca, context)
-    assert "certificate has expired" in str(error)
+    assert "certificate has expired" in str(error) and "a CA of your own" not in str(error)
     assert "ALERT_CERTIFICATE_EXPIRED" in seen
 
 
@@ -470,6 +473,7 @@ def test_a_server_without_tls(said: bytes) -> None:
         ) as caught:
             calamint.connect(f"https://127.0.0.1:{server.port}", verify=False)
     assert caught.value.unprocessed
+    assert ("does its URL begin with http://?" in str(caught.value)) == (said != b"")
 
 
 def test_a_reset_in_the_handshake() -> None:

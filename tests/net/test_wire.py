@@ -194,7 +194,7 @@ def abort_after(sock: socket.socket, data: bytes) -> None:
 
 
 def shake_hands(sock: socket.socket, ca: PrivateCa) -> Wire:
-    layers = Layers([Secure(TLSPipe(make_context(str(ca.ca_file)), "localhost"), "localhost")])
+    layers = Layers([Secure(TLSPipe(make_context(str(ca.ca_file)), "localhost"), "localhost", "")])
     handshake(sock, layers, time.monotonic() + LIMIT)
     return Wire(sock, layers.pipe)
 

@@ -55,6 +55,7 @@ class Exchange(Protocol):
     def read_slowly(self, seconds: float) -> None: ...
 
 
+UNASKED: Final = "/unasked"
 Fate = Callable[[Owner, Exchange], Awaitable[None]]
 
 
@@ -184,9 +185,13 @@ async def garbage(town: Owner, exchange: Exchange) -> None:
 
 
 async def unasked(town: Owner, exchange: Exchange) -> None:
-    """A response, and after it what nobody has asked for."""
+    """A response, and after it, with the end of the connection, what nobody has asked for, and which says so.
+
+    Over HTTP/1.1 nothing tells it from an answer to a request that left before it came (RFC 9112 §9.2).
+    """
     await answer(town, exchange)
-    exchange.garbage(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nnever")
+    exchange.garbage(b"HTTP/1.1 200 OK\r\nx-target: %b\r\ncontent-length: 5\r\n\r\nnever" % UNASKED.encode())
+    exchange.close(False)
 
 
 async def stall(town: Owner, exchange: Exchange) -> None:

@@ -158,6 +158,7 @@ def test_a_response_of_somebody_else_is_noticed() -> None:
     plan = Plan(False, "GET", "http://soak/soak/12/3", "/soak/12/3", (), None, 0, False, None, "whole", 0.0)
     assert check(plan, 200, "/soak/12/3", b"\x0c\x0c\x0c") == ""
     assert check(plan, 413, "/soak/12/3", b"") == ""
+    assert check(plan, 200, "/unasked", b"never") == ""
     assert "was answered with /soak/13/3" in check(plan, 200, "/soak/13/3", b"\x0d\x0d\x0d")
     assert "nothing that says a target" in check(plan, 200, "", b"")
     assert "200 with 2 bytes, not the 3" in check(plan, 200, "/soak/12/3", b"\x0c\x0c")

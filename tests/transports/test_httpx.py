@@ -2,10 +2,13 @@
 
 import asyncio
 import gc
+import socket
 import ssl
+import struct
 import threading
 import warnings
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,10 +27,12 @@ from calamint.testing import (
     goaway,
     reset,
 )
+from calamint.transports.shared import to_library
 from tests import servers
 from tests.net.aio_run import LOOPS, cancelled_at, new_loop
 from tests.net.pool_help import at_rest, in_threads
 from tests.net.test_tls import server_context
+from tests.net.thread_server import ThreadServer, no_answer, read_head
 from tests.transports.kit import LIMIT, Kit
 
 BIG = 200_000
@@ -40,6 +45,13 @@ def ways(h2: bool) -> dict[str, bool]:
 def echo(request: Request) -> Action:
     """The content of the request."""
     return answer(content=request.content)
+
+
+def say_ok(sock: socket.socket) -> None:
+    """One response, until the client ends."""
+    read_head(sock)
+    sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    no_answer(sock)
 
 
 def test_a_response(kit: Kit, h2: bool) -> None:
@@ -157,6 +169,19 @@ def test_errors(kit: Kit, action: Action, over_h2: bool | None, theirs: str, our
             assert caught.value.request.method == "POST"
             assert isinstance(caught.value.__cause__, getattr(calamint, ours))
             at_rest(client.pool)
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_every_error_has_a_class_there(name: str) -> None:
+    """Those that a request may fail with, and their parents."""
+    library = Kit(name, True).library
+    request = library.Request("GET", "http://host/")
+    kinds = {getattr(calamint, kind) for kind in calamint.__all__ if isinstance(getattr(calamint, kind), type)}
+    failures = {kind for kind in kinds if issubclass(kind, calamint.TransportError | calamint.LocalProtocolError)}
+    assert len(failures) > 15
+    for kind in failures:
+        error = to_library(kind("words"), library, request)
+        assert isinstance(error, library.TransportError) and error.request is request
 
 
 def test_errors_in_the_content(kit: Kit, h2: bool) -> None:
@@ -311,6 +336,50 @@ def test_options_that_say_nothing(kit: Kit) -> None:
         kit.transport(http1=False, http2=False)
     with pytest.raises(calamint.InvalidURL):
         kit.transport(proxy="nonsense://proxy")
+    with pytest.raises(ValueError, match="choose one"):
+        kit.transport(proxy="http://proxy.example", uds="/run/socket")
+
+
+def test_options_of_sockets(kit: Kit, tmp_path: Path) -> None:
+    """They have the last word; one that the system does not take is an address that does not answer."""
+    keep = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    with ScriptedPeer() as peer:
+        for options, kept in ((None, True), ([(*keep, 0)], False), ([(*keep, struct.pack("i", 0))], False)):
+            with kit.client(socket_options=options) as client:
+                sock = client.get(peer.url).extensions["network_stream"].get_extra_info("socket")
+                assert bool(sock.getsockopt(*keep)) is kept
+        with kit.client(socket_options=[(12345, 1, 1)]) as client:
+            with pytest.raises(kit.library.ConnectError, match="could not connect to 127.0.0.1 port"):
+                client.get(peer.url)
+            at_rest(client.pool)
+    path = str(tmp_path / "socket")
+    with ThreadServer(say_ok, path=path), kit.client(uds=path, socket_options=[(*keep, 1)]) as client:
+        streamed = client.begin("GET", "http://anywhere.test/")
+        assert streamed.response.extensions["network_stream"].get_extra_info("socket").getsockopt(*keep)
+        streamed.close()
+    path = str(tmp_path / "other")
+    with ThreadServer(say_ok, path=path, connections=0), kit.client(uds=path, socket_options=[(12345, 1, 1)]) as client:
+        with pytest.raises(kit.library.ConnectError, match="could not connect"):
+            client.get("http://anywhere.test/")
+
+
+def test_a_unix_domain_socket_has_no_proxies(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    path = str(tmp_path / "socket")
+    with ThreadServer(say_ok, path=path), kit.client(uds=path) as client:
+        assert client.get("http://anywhere.test/").content == b"ok"
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_another_kind_of_event_loop(name: str) -> None:
+    """trio, say, runs coroutines as this does: by hand. What they need is said, and nothing has begun."""
+    kit = Kit(name, True)
+    client = kit.library.AsyncClient(transport=kit.transport())
+    with pytest.raises(RuntimeError, match="calamint works in asyncio and uvloop, and not in trio"):
+        client.get("http://127.0.0.1:1/").send(None)
+    with pytest.raises(StopIteration):
+        client.aclose().send(None)
 
 
 def test_limits_of_the_library(kit: Kit) -> None:
@@ -322,71 +391,6 @@ def test_limits_of_the_library(kit: Kit) -> None:
     ours = calamint.Limits(max_connections=3)
     assert kit.transport(limits=ours).pool._limits is ours
     assert kit.transport().pool._limits == calamint.Limits()
-
-
-TRACE = (
-    "connection.connect_tcp connection.start_tls http2.send_connection_init http2.send_request_headers "
-    "http2.send_request_body http2.receive_response_headers http2.receive_response_body http2.response_closed"
-).split()
-
-
-def test_trace(kit: Kit, private_ca: servers.PrivateCa) -> None:
-    """httpcore's names, in its order; a connection that is there already is not made."""
-    seen: list[tuple[str, dict[str, Any]]] = []
-    options = {"extensions": {"trace": kit.tracer(seen)}}
-    with ScriptedPeer(echo, tls=server_context(private_ca)) as peer:
-        with kit.client(verify=str(private_ca.ca_file)) as client:
-            client.request("POST", peer.url, content=kit.pieces(b"a", b"b"), **options)
-            assert [name for name, _ in seen] == [f"{name}.{end}" for name in TRACE for end in ("started", "complete")]
-            told = dict(seen)
-            assert told["connection.connect_tcp.started"]["host"] == "127.0.0.1"
-            assert told["connection.connect_tcp.started"]["port"] == peer.port
-            assert isinstance(
-                told["connection.start_tls.complete"]["return_value"].get_extra_info("ssl_object"), ssl.SSLObject
-            )
-            assert told["http2.send_request_headers.started"]["request"].method == b"POST"
-            request = told["http2.send_request_body.started"]["request"]
-            assert isinstance(request, kit.network.Request)
-            assert dict(request.headers)[b"Transfer-Encoding"] == b"chunked" and request.url.target == b"/"
-            assert told["http2.receive_response_headers.complete"]["return_value"][0] == 200
-            seen.clear()
-            client.request("POST", peer.url, content=b"x", **options)
-            names = [name for name, _ in seen]
-            assert names == [f"{name}.{end}" for name in TRACE[3:] for end in ("started", "complete")]
-    with ScriptedPeer([answer(content=b"x")]) as peer, kit.client(**ways(False)) as client:
-        seen.clear()
-        client.get(peer.url, **options)
-        head = dict(seen)["http11.receive_response_headers.complete"]["return_value"]
-        assert head == (b"HTTP/1.1", 200, b"OK", [(b"content-length", b"1")])
-
-
-def test_trace_of_what_fails(kit: Kit) -> None:
-    seen: list[tuple[str, dict[str, Any]]] = []
-    options = {"extensions": {"trace": kit.tracer(seen)}}
-    with kit.client() as client, pytest.raises(kit.library.ConnectError):
-        client.get("http://nowhere.invalid/", **options)
-    assert [name for name, _ in seen][:2] == ["connection.connect_tcp.started", "connection.connect_tcp.failed"]
-    assert isinstance(seen[1][1]["exception"], calamint.ConnectError)
-    seen.clear()
-    with ScriptedPeer([close(after=b"half", head=True)]) as peer, kit.client(**ways(True)) as client:
-        with pytest.raises(kit.library.TransportError):
-            client.get(peer.url, **options)
-        assert [name for name, _ in seen][-4:-2] == [
-            "http2.receive_response_body.started",
-            "http2.receive_response_body.failed",
-        ]
-
-
-def test_a_trace_of_the_wrong_kind(kit: Kit) -> None:
-    seen: list[tuple[str, dict[str, Any]]] = []
-    other = Kit(kit.name, not kit.asynchronous)
-    with ScriptedPeer() as peer, kit.client() as client:
-        client.get(peer.url)
-        with pytest.raises(TypeError, match="coroutine function"):
-            client.get(peer.url, extensions={"trace": other.tracer(seen)})
-        with pytest.raises(TypeError, match="cannot be called"):
-            client.get(peer.url, extensions={"trace": 1})
-        at_rest(client.pool)
 
 
 def test_what_the_connection_tells(kit: Kit, private_ca: servers.PrivateCa) -> None:

@@ -5,36 +5,34 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+import anthropic
+import openai
 import pytest
 
 import calamint
 from calamint.core import pool
 from calamint.core.events import DataReceived, Event, RequestFailed, ResponseEnded, ResponseReceived
-from calamint.core.pool_state import Action, Deliver, Dial, Key, Limits, Pool, Shut, Write
+from calamint.core.pool_state import Action, Deliver, Dial, Key, Pool, Shut, Write
 from calamint.core.url import Origin
 from calamint.net.dial import Address
 from calamint.testing import Journal, Options, PeerConnection, ScriptedPeer, answer, delay, drip, forget, stop_reading
-from calamint.transports.shared import Translator
+from calamint.transports.shared import Translator, to_limits
 from tests.net.pool_help import at_rest
 from tests.transports.kit import Kit
 from tests.transports.test_httpx import ways
 
 SILENCE = 180.0  # before the head
 PAUSE = 90.0  # between events
-SDK: dict[str, float | None] = {
-    "connect": 5.0,
-    "read": 600.0,
-    "write": 600.0,
-    "pool": 600.0,
-}  # as the OpenAI SDK sets them
+SDK: dict[str, float | None] = openai.DEFAULT_TIMEOUT.as_dict()
 
 
 class World:
     """A pool and its peers without sockets, on a clock of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: str = "h2") -> None:
         self.now = 1000.0
-        self.pool = Pool(Limits(max_connections=1000))
+        self.protocol = protocol
+        self.pool = Pool(to_limits(openai.DEFAULT_CONNECTION_LIMITS))
         self.journal = Journal()
         self.peers: dict[int, PeerConnection] = {}
         self.events: dict[int, list[Event]] = {}
@@ -47,7 +45,7 @@ class World:
             action = waiting.pop(0)
             if isinstance(action, Dial):
                 self.peers[action.id] = PeerConnection(self.script, Options(), self.now, self.journal)
-                waiting += pool.connected(self.pool, action.id, "h2", self.now)
+                waiting += pool.connected(self.pool, action.id, self.protocol, self.now)
             elif isinstance(action, Write):
                 said = self.peers[action.id].receive(action.data, self.now)
                 waiting += pool.flushed(self.pool, action.id, self.now)
@@ -61,7 +59,7 @@ class World:
 
     def submit(self, limits: dict[str, float | None]) -> None:
         """A request with these limits of the library's."""
-        clocks = Translator(None, False, True).to_clocks(limits)
+        clocks = Translator().to_clocks(limits)
         origin = Key(Origin("https", "host", 443))
         asked = (self.pool, origin, "POST", "/", (), b"x", self.now, True)
         ticket, actions = pool.submit(*asked, clocks=clocks, queue=limits["pool"], connect=limits["connect"])
@@ -79,13 +77,15 @@ class World:
             self.carry_out(pool.handle_timeout(self.pool, self.now))
 
 
+@pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
 @pytest.mark.parametrize(("read", "cut"), [(600.0, 0), (179.0, 1000), (181.0, 0), (None, 0)])
-def test_a_thousand_silent_requests(read: float | None, cut: int) -> None:
+def test_a_thousand_silent_requests(read: float | None, cut: int, protocol: str) -> None:
     """Under the limits of an SDK none is cut that its own transport would not have cut: `read` bounds each silence."""
-    world = World()
+    world = World(protocol)
     for _ in range(1000):
         world.submit(SDK | {"read": read})
     assert len(world.pool.jobs) == 1000
+    assert len(world.pool.held) == (10 if protocol == "h2" else 1000)  # of 100 streams, or of one request
     began = world.now
     world.run()
     ends = Counter(type(events[-1]) for events in world.events.values())
@@ -110,7 +110,7 @@ def test_silence_between_events(read: float, cut: bool) -> None:
 def test_nobody_is_hurried_who_reads_slowly_unless_asked() -> None:
     """Our own limit for content that waits unread is off, as the libraries have none."""
     world = World()
-    translator = Translator(None, False, True)
+    translator = Translator()
     assert translator.to_clocks(SDK).reader == float("inf")
     assert translator.to_clocks(SDK | {"reader": 7.0}).reader == 7.0
     assert translator.to_clocks({}) == calamint.Clocks(None, None, None, None)
@@ -120,6 +120,14 @@ def test_nobody_is_hurried_who_reads_slowly_unless_asked() -> None:
     with pytest.raises(ValueError, match="allowed are seconds"):
         translator.to_clocks({"read": -1})
     assert world.pool.jobs == {}
+
+
+def test_the_limits_of_the_sdks() -> None:
+    """Both have the same ones."""
+    assert SDK == {"connect": 5.0, "read": 600.0, "write": 600.0, "pool": 600.0}
+    assert anthropic.DEFAULT_TIMEOUT.as_dict() == SDK
+    assert anthropic.DEFAULT_CONNECTION_LIMITS == openai.DEFAULT_CONNECTION_LIMITS
+    assert to_limits(openai.DEFAULT_CONNECTION_LIMITS).max_connections == 1000
 
 
 def took(began: float, least: float, most: float = 5.0) -> bool:
@@ -170,6 +178,10 @@ def test_connect(kit: Kit) -> None:
             client.get("http://somewhere.example/", timeout=kit.library.Timeout(None, connect=0.2))
         assert took(began, 0.2)
         assert caught.value.request.url == "http://somewhere.example/"
+        began = time.monotonic()
+        with pytest.raises(kit.library.ConnectTimeout):
+            client.get("http://somewhere.example/", timeout=kit.library.Timeout(None, connect=0.3, pool=0.1))
+        assert took(began, 0.3)  # `pool` is for a slot, and there is one
         asked.set()
 
 
@@ -189,7 +201,7 @@ def test_total(kit: Kit, h2: bool) -> None:
     """Ours, for who asks for it: all of the request, however lively its peer is."""
     with ScriptedPeer([drip(b"x" * 30, 1, 0.02)]) as peer, kit.client(**ways(h2)) as client:
         began = time.monotonic()
-        with pytest.raises(kit.library.TimeoutException, match=r"in all \(total=0\.") as caught:
+        with pytest.raises(kit.library.TimeoutException, match=r"\(total\) came 0\.") as caught:
             client.get(peer.url, extensions={"timeout": {"total": 0.2}})
         assert took(began, 0.2, 0.55)
         assert isinstance(caught.value.__cause__, calamint.DeadlineExceeded)

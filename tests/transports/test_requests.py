@@ -222,7 +222,7 @@ def test_trust_goes_with_each_request(private_ca: servers.PrivateCa) -> None:
 def test_limits() -> None:
     with ScriptedPeer([delay(0.3, answer())]) as peer, open_session(total=0.1) as session:
         began = time.monotonic()
-        with pytest.raises(requests.ReadTimeout, match="total=") as caught:
+        with pytest.raises(requests.ReadTimeout, match="total") as caught:
             session.get(peer.url)
         assert isinstance(caught.value.__cause__, calamint.DeadlineExceeded)
         assert time.monotonic() - began < 0.3

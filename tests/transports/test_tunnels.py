@@ -4,6 +4,7 @@ import hashlib
 import socket
 import ssl
 import struct
+import threading
 from base64 import b64encode
 
 import pytest
@@ -77,6 +78,36 @@ def test_an_upgrade(kit: Kit) -> None:
             client.run(stream.read(1))
         with pytest.raises(kit.network.WriteError):
             client.run(stream.write(b"x"))
+        streamed.close()
+        at_rest(client.pool)
+
+
+def test_a_tunnel_that_is_not_read(kit: Kit) -> None:
+    """A write ends by its own limit, and the tunnel goes on; by the request's, and it is over."""
+    read = threading.Event()
+
+    def slow(sock: socket.socket) -> None:
+        read.wait(LIMIT)
+        while receive(sock):
+            pass
+
+    with ThreadServer(upgrading(then=slow)) as server, kit.client() as client:
+        streamed = client.begin("GET", server.url, headers=UPGRADE)
+        stream = streamed.response.extensions["network_stream"]
+        with pytest.raises(kit.network.WriteTimeout):
+            client.run(stream.write(bytes(20_000_000), timeout=0.2))
+        read.set()
+        client.run(stream.write(b"x", timeout=LIMIT))
+        streamed.close()
+    read.clear()
+    with ThreadServer(upgrading(then=slow)) as server, kit.client() as client:
+        streamed = client.begin("GET", server.url, headers=UPGRADE, timeout=kit.library.Timeout(LIMIT, write=0.2))
+        stream = streamed.response.extensions["network_stream"]
+        with pytest.raises(kit.network.WriteError, match="the tunnel has ended"):
+            client.run(stream.write(bytes(20_000_000), timeout=LIMIT))
+        with pytest.raises(kit.network.ReadError, match="write=0.2"):
+            client.run(stream.read(1))
+        read.set()
         streamed.close()
         at_rest(client.pool)
 

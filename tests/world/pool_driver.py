@@ -58,7 +58,6 @@ class Driver:
         self.by_key: dict[int, Asked] = {}
         self.running: dict[int, Asked] = {}
         self.waiting: dict[int, Asked] = {}  # since the longest time first
-        self.untils: list[tuple[float, int]] = []  # when their waiting ends, and tickets
         self.shuts: Counter[int] = Counter()
         self.counts: Counter[str] = Counter()
         self.failed: dict[Key, tuple[float, str]] = {}  # when a dial failed last, and how
@@ -217,7 +216,8 @@ class Driver:
                 line.reset.append(asked)
             self.emptied(line)
         self.running.pop(asked.ticket, None)
-        self.waiting.pop(asked.ticket, None)
+        if self.waiting.pop(asked.ticket, None):
+            pool_laws.loosen(self, asked.key)
         self.counts["failures"] += outcome != "ended"
         self.result.outcomes[outcome + (" (unprocessed)" if unprocessed else "")] += 1
         if unprocessed:
@@ -242,7 +242,6 @@ class Driver:
 
     def await_slot(self, asked: Asked) -> None:
         self.waiting[asked.ticket] = asked
-        heappush(self.untils, (asked.until, asked.ticket))
 
     def emptied(self, line: Line) -> None:
         """When nothing runs on it, it is idle; some servers do not wait for long then."""
@@ -289,6 +288,7 @@ class Driver:
         pool_laws.check_start(self, line, asked)
         now = self.clock.now
         del self.waiting[ticket]
+        pool_laws.loosen(self, asked.key)
         self.running[ticket] = asked
         asked.line, asked.ref, asked.starts = line, ref, asked.starts + 1
         asked.issued_at = asked.active_at = now

@@ -3,7 +3,7 @@
 The laws of one connection (laws.py) hold for each of a pool's as well; these are about all of them.
 """
 
-from heapq import heappop
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from calamint.core import pool as desk
@@ -11,7 +11,7 @@ from calamint.core import pool_view, verbs
 from calamint.core.errors import Failure
 from calamint.core.events import RequestFailed
 from calamint.core.http2_state import HTTP2Connection
-from calamint.core.pool_state import H1, Action, Deliver, Dial, Pool, Site
+from calamint.core.pool_state import H1, Action, Deliver, Dial, Key, Pool, Site
 from tests.world import laws
 from tests.world.laws import TICK, Violation
 from tests.world.model_frames import ENHANCE_YOUR_CALM, REFUSED_STREAM
@@ -33,6 +33,7 @@ POOL_LAWS: Final = {
     "mistake": "a wrong call raises and changes nothing",
 }
 
+ABANDONED = 10.0  # seconds that a dial has at most once nobody waits for it
 SURPLUS = 1.0  # seconds for which one idle connection too many may stay
 RETRY = 1.0  # seconds that may pass after a dial that failed until the next
 HTTP_1_1_REQUIRED = ENHANCE_YOUR_CALM + 2
@@ -44,6 +45,7 @@ HTTP_1_1_REQUIRED = ENHANCE_YOUR_CALM + 2
 def check_step(world: "Driver") -> None:
     check_numbers(world)
     check_waiting(world)
+    check_dials(world)
     check_time(world)
     for line in world.changed:
         check_line(world, line)
@@ -124,11 +126,12 @@ def wants_dial(world: "Driver", site: Site, usable: int) -> bool:
 def check_time(world: "Driver") -> None:
     """Everything that will be due has a wake-up, and nothing is overdue."""
     now, wake = world.clock.now, desk.next_timeout(world.pool)
-    untils = world.untils
-    while untils and (untils[0][1] not in world.waiting or world.waiting[untils[0][1]].until != untils[0][0]):
-        heappop(untils)
-    due: list[tuple[float, str]] = [(untils[0][0], f"request {untils[0][1]} waits")] if untils else []
-    due += [(dial.action.deadline, f"dial {dial.action.id}") for dial in world.dials.values()]
+    carried = carriers(world)
+    for ticket, asked in world.waiting.items():
+        at = end(world, asked, carried.get(ticket))
+        if wake > max(at, now) + TICK:  # it may be over all of a sudden: when what was dialled for it serves another
+            raise Violation("timer", f"request {ticket} waits until {at}, the timer is set to {wake}")
+    due = [(dial.until, f"dial {dial.action.id}") for dial in world.dials.values()]
     for line in world.lines.values():
         due.append((line.conn.wake, f"connection {line.id}"))
         if line.idle_since < INFINITY:
@@ -143,6 +146,46 @@ def check_time(world: "Driver") -> None:
         raise Violation("timer", f"{what} is due at {first}, the timer is set to {wake}")
     if now > first + TICK:
         raise Violation("timer", f"{what} was due at {first}, {now - first:.6f} s ago")
+
+
+def carriers(world: "Driver") -> dict[int, Dialled]:
+    """The dials that those who wait may hope for, by ticket: over HTTP/1.1 that of the place in the queue, else any."""
+    found: dict[int, Dialled] = {}
+    for key in {dial.action.key for dial in world.dials.values()}:
+        dials = [dial for dial in world.dials.values() if dial.action.key == key]
+        tickets = sorted([ticket for ticket, asked in world.waiting.items() if asked.key == key])
+        one_each = world.pool.sites[key].speaks == H1
+        found.update(zip(tickets, dials if one_each else dials[:1] * len(tickets), strict=False))
+    return found
+
+
+def end(world: "Driver", asked: Asked, dial: Dialled | None) -> float:
+    """When its waiting is over: its time in the queue does not end it while a connection is made for it."""
+    return asked.until if dial is None else min(asked.deadline, patience(world, asked, dial))
+
+
+def patience(world: "Driver", asked: Asked, dial: Dialled) -> float:
+    """How long it waits for this dial; over HTTP/1.1 the dial's own deadline is all."""
+    limit = asked.pool_ask.connect
+    if limit is None or world.pool.sites[asked.key].speaks == H1:
+        return INFINITY
+    return max(asked.since, dial.action.since) + limit
+
+
+def check_dials(world: "Driver") -> None:
+    """Dials for which nobody waits have an end."""
+    waiting = Counter([asked.key for asked in world.waiting.values()])
+    for dial in world.dials.values():
+        waiting[dial.action.key] -= 1
+        if waiting[dial.action.key] < 0:
+            dial.until = min(dial.until, world.clock.now + ABANDONED)
+
+
+def loosen(world: "Driver", key: Key) -> None:
+    """Somebody has left the queue: dials of this key may have been for nobody, if only for a moment."""
+    for dial in world.dials.values():
+        if dial.action.key == key:
+            dial.loose = min(dial.loose, world.clock.now + ABANDONED)
 
 
 def check_line(world: "Driver", line: Line) -> None:
@@ -196,7 +239,7 @@ def check_given_up(world: "Driver", dial: Dialled) -> None:
     """The pool ends a dial: because it failed, at its deadline, or because the pool is closed."""
     if dial.reported:
         return
-    if world.clock.now >= dial.action.deadline - TICK:
+    if world.clock.now >= min(dial.action.deadline, dial.loose) - TICK:
         world.failed[dial.action.key] = (world.clock.now, "ConnectTimeout")
     elif world.closing_at == INFINITY:
         raise Violation("limits", f"dial {dial.action.id} was given up before its deadline")
@@ -305,6 +348,8 @@ def check_attempts(world: "Driver", action: Deliver) -> None:
 
 def check_failed(world: "Driver", asked: Asked, failure: Failure) -> None:
     line, now = asked.line, world.clock.now
+    if failure.code == HTTP_1_1_REQUIRED and H1 in asked.key.protocols:
+        world.demands.add(asked.key)
     if failure.unprocessed:
         if any([excuse and not line.never_left for line, excuse in asked.given_up]):
             raise Violation("unprocessed", f"of request {asked.ticket}'s first attempt nobody knows: {failure}")
@@ -331,9 +376,13 @@ def check_failed(world: "Driver", asked: Asked, failure: Failure) -> None:
         queue = asked.pool_ask.queue
         if queue is None or now < asked.since + queue - TICK:
             raise Violation("cause", f"request {asked.ticket} has waited for {now - asked.since:.6f} s: {failure}")
+        if asked.ticket in carriers(world):
+            raise Violation("cause", f"a connection is being made for request {asked.ticket}: {failure}")
     elif failure.kind == "DeadlineExceeded":
         if now < asked.deadline - TICK:
             raise Violation("cause", f"request {asked.ticket} has {asked.deadline - now:.6f} s left: {failure}")
+    elif failure.kind == "ConnectTimeout" and is_impatient(world, asked):
+        return
     elif failure.kind in ("ConnectError", "ConnectTimeout"):
         if world.failed.get(asked.key, (0.0, "")) != (now, failure.kind) and not dial_is_due(world, asked):
             raise Violation("cause", f"request {asked.ticket}: no dial failed now: {failure}")
@@ -343,10 +392,14 @@ def check_failed(world: "Driver", asked: Asked, failure: Failure) -> None:
         raise Violation("cause", f"request {asked.ticket} waited: {failure}")
 
 
+def is_impatient(world: "Driver", asked: Asked) -> bool:
+    """Its own limit for a dial that it shares has run out."""
+    dial = carriers(world).get(asked.ticket)
+    return dial is not None and patience(world, asked, dial) <= world.clock.now + TICK
+
+
 def dial_is_due(world: "Driver", asked: Asked) -> bool:
-    return any(
-        [dial.action.key == asked.key and dial.action.deadline <= world.clock.now for dial in world.dials.values()]
-    )
+    return any([dial.action.key == asked.key and dial.until <= world.clock.now for dial in world.dials.values()])
 
 
 # --- at the end

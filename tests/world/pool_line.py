@@ -58,7 +58,7 @@ class Asked(Request):
 class Dialled:
     """A dial, and what becomes of it."""
 
-    __slots__ = ("action", "given_up", "late", "outcome", "reported", "wild")
+    __slots__ = ("action", "given_up", "late", "loose", "outcome", "reported", "until", "wild")
 
     def __init__(self, action: Dial, outcome: str, late: bool, wild: bool) -> None:
         self.action = action
@@ -67,6 +67,8 @@ class Dialled:
         self.wild = wild  # one of several at once
         self.given_up = False
         self.reported = False
+        self.until = action.deadline  # when the pool has to give it up
+        self.loose = INFINITY  # from when on the pool may, since somebody who waited for it has left
 
 
 class Line:

@@ -386,7 +386,7 @@ class PoolWorld(Driver):
         """When a request has to be over that runs, or waits, and hears nothing."""
         line = asked.line
         if line is None:
-            return asked.until
+            return pool_laws.end(self, asked, pool_laws.carriers(self).get(asked.ticket))
         if asked.upgraded:
             return INFINITY
         return max(asked.active_at, line.received_at, line.sent_at) + asked.longest

@@ -13,6 +13,7 @@ from calamint.core.errors import (
     CalamintError,
     ConnectError,
     ConnectTimeout,
+    DeadlineExceeded,
     DecodingError,
     InvalidURL,
     LocalProtocolError,
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(trouble.message)
         return trouble.code
     except CalamintError as error:
-        complain(f"{type(error).__name__}: {error}")
+        complain(f"{type(error).__name__}: {error}{' (--max-time)' if isinstance(error, DeadlineExceeded) else ''}")
         return exit_code(error)
     return 0
 

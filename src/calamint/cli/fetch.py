@@ -17,11 +17,11 @@ from urllib.parse import unquote_to_bytes
 from calamint import core
 from calamint.cli.progress import Progress, open_progress
 from calamint.cli.verbose import Verbose
-from calamint.client.base import follow, keeps, method_after
+from calamint.client.base import follow, keeps, method_after, name_proxy
 from calamint.client.codings import Decoder, decoder_for, supported
 from calamint.client.message import REDIRECTS
 from calamint.client.urls import URL
-from calamint.core.errors import LocalProtocolError, TooManyRedirects, to_exception
+from calamint.core.errors import LocalProtocolError, TooManyRedirects, TransportError, to_exception
 from calamint.net.environment import ProxyMap, proxies_from_environment
 from calamint.net.proxy import Proxy
 from calamint.net.sync import Connection, connect
@@ -178,6 +178,9 @@ def dial(
             tap=None if verbose is None else verbose.tap,
             proxy=proxy,
         )
+    except TransportError as error:
+        name_proxy(error, proxy)
+        raise
     except ssl.SSLError as error:
         raise Trouble(58, str(error.strerror or error)) from error
     except OSError as error:

@@ -1,12 +1,24 @@
 """The client for asyncio."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import final
 
-from calamint.client.base import DRAINED, Auth, BaseClient, Beginning, Settled, caller, explain, note
+from calamint.client.base import (
+    DRAINED,
+    Auth,
+    BaseClient,
+    Beginning,
+    Settled,
+    asks_for_a_tunnel,
+    caller,
+    explain,
+    is_tunnel,
+    note,
+)
 from calamint.client.codings import LIMITS as CODING_LIMITS
 from calamint.client.codings import CodingLimits
 from calamint.client.content import AsyncPieces, FilePieces, Form, Params, Pieces, RequestContent
@@ -15,7 +27,7 @@ from calamint.client.message import Request, Response
 from calamint.client.mock import AsyncBaseTransport
 from calamint.client.timeout import DEFAULT, UNSET, Timeout, Unset
 from calamint.client.urls import URL
-from calamint.core.errors import CalamintError, TransportError
+from calamint.core.errors import CalamintError, DeadlineExceeded, TransportError
 from calamint.core.events import Event
 from calamint.core.exchange import SETTINGS, Settings
 from calamint.core.pool_state import LIMITS, Limits
@@ -126,6 +138,9 @@ class AsyncClient(BaseClient):
                     if leads:
                         response.next_request = self._next_request(request, response)
                     if not stream:
+                        if is_tunnel(request, response) and not response.is_closed:
+                            await response.aclose()  # nobody will speak through it
+                            response._raw = b""
                         await response.aread()  # its codings are undone here, and not in whatever asks for it first
                     return response
                 try:
@@ -134,7 +149,7 @@ class AsyncClient(BaseClient):
                     await drain(response)
                 history.append(response)
         except CalamintError as error:
-            explain(error, request, limits.timeout)
+            explain(error, request, limits.timeout, self._choose_proxy(request.url))
             raise
 
     async def _send_once(self, request: Request, limits: Settled, stream: bool) -> Response:
@@ -167,10 +182,10 @@ class AsyncClient(BaseClient):
                 proxy=self._choose_proxy(request.url),
                 server_hostname=self._certified(request),
             )
-            if stream or self._coding_limits.total is not None:
+            if stream or self._coding_limits.total is not None or asks_for_a_tunnel(request):
                 call.words = f"{call.words}, streamed at {caller()}"
-                return await Stream(call, parts, request, timeout).begin(self, began)
-            arrived = await (call.response() if parts is None else Stream(call, parts, request, timeout).whole())
+                return await Stream(call, parts, request, limits).begin(self, began)
+            arrived = await (call.response() if parts is None else Stream(call, parts, request, limits).whole())
             return self._whole(request, arrived, call.protocol, began)
         except BaseException:
             if call is not None:
@@ -447,14 +462,14 @@ class Stream:
     """A call whose content goes out, where it comes in pieces, while its response comes: to be iterated over, or whole."""
 
     def __init__(
-        self, call: Call, parts: Pieces | AsyncPieces | FilePieces | None, request: Request, timeout: Timeout
+        self, call: Call, parts: Pieces | AsyncPieces | FilePieces | None, request: Request, limits: Settled
     ) -> None:
         self._call = call
         self._request = request
-        self._timeout = timeout
+        self._timeout = limits.timeout
         self._events: list[Event] = []
         self._trailers = Headers()
-        self._pieces = None if parts is None else to_async(parts)
+        self._pieces = None if parts is None else to_async(parts, call, limits.deadline)
 
     async def begin(self, client: AsyncClient, began: float) -> Response:
         """The response, once its head is here."""
@@ -487,6 +502,9 @@ class Stream:
                 elif events := self._call.receive_ready():
                     self._pieces, pieces = pieces, None
                     return events
+        except BaseException:
+            self._call.cancel()  # before what makes the content ends, which may take its time
+            raise
         finally:
             if pieces is not None:
                 await pieces.aclose()
@@ -514,25 +532,46 @@ class Stream:
 
 
 async def drain(response: Response) -> None:
-    """Reads the content of a redirect, which nobody wants, as far as that lets its connection be used again."""
+    """Reads the content of a redirect, as far as that lets its connection be used again; all of it is kept for `history`."""
     if response.is_closed:
         return
+    pieces: list[bytes] = []
     try:
-        async for _ in response.aiter_raw():
+        async for piece in response.aiter_raw():
+            pieces.append(piece)
             if response.num_bytes_downloaded > DRAINED:
                 break
+        else:
+            response._raw = b"".join(pieces)
     except TransportError:
         pass
     finally:
         await response.aclose()
 
 
-async def to_async(parts: Pieces | AsyncPieces | FilePieces) -> AsyncGenerator[bytes, None]:
-    """Content in pieces, whichever way they come. What does not come asynchronously is taken in the event loop's thread."""
+async def to_async(
+    parts: Pieces | AsyncPieces | FilePieces, call: Call, deadline: float | None
+) -> AsyncGenerator[bytes, None]:
+    """Content in pieces, whichever way they come. What does not come asynchronously is taken in the event loop's thread; for
+    what does nobody waits beyond the deadline: it ends where the call is over. Raises DeadlineExceeded where it is not."""
     if isinstance(parts, AsyncPieces):
         async with aclosing(parts.__aiter__()) as pieces:
-            async for piece in pieces:
+            while (piece := await next_piece(pieces, call, deadline)) is not None:
                 yield piece
     else:
         for piece in parts:
             yield piece
+
+
+async def next_piece(pieces: AsyncGenerator[bytes, None], call: Call, deadline: float | None) -> bytes | None:
+    """The next one, None after the last, or where the call is over. Raises DeadlineExceeded, and what they raise."""
+    scope = asyncio.timeout(None if deadline is None else deadline - time.monotonic())
+    try:
+        async with scope:
+            return await anext(pieces, None)
+    except TimeoutError:
+        if not scope.expired():
+            raise  # their own
+        if not call.is_over:
+            raise DeadlineExceeded("its time was over while more of its content was waited for") from None
+        return None

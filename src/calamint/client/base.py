@@ -17,9 +17,12 @@ from calamint.client.timeout import UNSET, Timeout, Unset, to_timeout
 from calamint.client.urls import URL, merge
 from calamint.core.errors import (
     CalamintError,
+    ConnectError,
+    ConnectTimeout,
     DeadlineExceeded,
     DecodingError,
     InvalidURL,
+    ProxyError,
     RemoteProtocolError,
     StreamConsumed,
     TooManyRedirects,
@@ -58,7 +61,7 @@ class Settled(NamedTuple):
             return None
         seconds = self.deadline - time.monotonic()
         if seconds <= 0:
-            raise DeadlineExceeded("the redirects before it took all of its time", unprocessed=True)
+            raise DeadlineExceeded("its time was over before it was sent", unprocessed=True)
         return seconds
 
 
@@ -103,6 +106,10 @@ class BaseClient:
         self._headers.update(headers)
         self._urls: dict[str, URL] = {}
         self._proxy = Proxy(proxy) if isinstance(proxy, str) else proxy
+        if self._proxy is not None and not isinstance(self._proxy, Proxy):
+            raise TypeError(f"proxy is of type {type(proxy).__name__}: give a URL, as text, or a calamint.Proxy")
+        if direct:  # it is not asked
+            self._proxy = None
         self._proxies: ProxyMap | None = None
         if self._proxy is None and trust_env and not direct:
             found = proxies_from_environment(os.environ)
@@ -167,7 +174,7 @@ class BaseClient:
             return URL(url, params) if params else url
         known = self._urls.get(url)
         if known is None:
-            known = URL(merge(self._base, url))
+            known = URL(merge(self._base, url) if isinstance(url, str) else url)  # or it says what it is not
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
             self._urls[url] = known
@@ -198,7 +205,9 @@ class BaseClient:
         elif said is None or isinstance(said, float | int | Timeout):
             timeout = to_timeout(said)
         else:
-            raise TypeError(f"extensions['timeout'] is of type {type(said).__name__}: give seconds or a Timeout")
+            raise TypeError(
+                f"extensions['timeout'] is of type {type(said).__name__}: give seconds or a calamint.Timeout"
+            )
         total = timeout.total
         return Settled(timeout, None if total is None else time.monotonic() + total)
 
@@ -328,12 +337,30 @@ def note(trailers: Headers, events: Iterable[Event]) -> list[bytes]:
     return pieces
 
 
-def explain(error: CalamintError, request: Request, timeout: Timeout) -> None:
-    """An error says which request it is about, and that of a deadline how it was set."""
+def asks_for_a_tunnel(request: Request) -> bool:
+    """Whether what it asks for may have no end: a tunnel, or another protocol (RFC 9110 §9.3.6, §7.8)."""
+    fields = request.headers.fields
+    return request.method == "CONNECT" or any([len(name) == 7 and name.lower() == b"upgrade" for name, _ in fields])
+
+
+def is_tunnel(request: Request, response: Response) -> bool:
+    """Whether it got that, and what follows the head is no content."""
+    return response.status_code == 101 or (request.method == "CONNECT" and response.is_success)
+
+
+def explain(error: CalamintError, request: Request, timeout: Timeout, proxy: Proxy | None = None) -> None:
+    """An error says which request it is about, and that of a deadline how it was set. `proxy`: what is on the way."""
     if isinstance(error, TransportError | TooManyRedirects | DecodingError) and error.request is None:
         error.request = request
+        name_proxy(error, proxy)
         if isinstance(error, DeadlineExceeded) and timeout.total is not None:
             error.message += f"; timeout={timeout.total:.10g} is for all of a request, redirects included"
+
+
+def name_proxy(error: CalamintError, proxy: Proxy | None) -> None:
+    """Where there is no way to an origin, the error says through what: the environment may have named it."""
+    if proxy is not None and isinstance(error, ConnectError | ConnectTimeout | ProxyError):
+        error.message += f"; through the proxy {proxy.url}"
 
 
 def caller() -> str:

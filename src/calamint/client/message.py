@@ -20,6 +20,8 @@ from calamint.core.value import Fields
 
 REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))  # RFC 9110 §15.4, of those that say where
+NO_CHARSETS: Final = frozenset(("idna", "punycode", "raw-unicode-escape", "unicode-escape"))
+"""Python's codecs from bytes to text that no content is coded with. Punycode takes time in the square of the content's length."""
 
 
 @final
@@ -53,6 +55,8 @@ class Request:
             self.body = EMPTY if self.method in WITH_CONTENT else NOTHING
         else:
             self.body = encode_content(content, data, json, [name.lower() for name, _ in self.headers.raw])
+            if self.body == NOTHING and self.method in WITH_CONTENT:
+                self.body = EMPTY
             if self.body.fields:
                 self.headers.update(self.body.fields)
 
@@ -291,6 +295,10 @@ class Response:
         """All of the content, its codings undone. Raises ResponseNotRead before `read`, and DecodingError."""
         if self._content is None:
             if self._raw is None:
+                if self.is_stream_consumed:
+                    raise ResponseNotRead("the content was iterated over, and so is not kept: `read()` keeps it")
+                if self.is_closed:
+                    raise ResponseNotRead("the response was closed before its content was read: call `read()` before")
                 raise ResponseNotRead("the content is still to come: call `read()`, or iterate over it")
             decoder = self._decoder()
             content = self._raw if decoder is None else b"".join(undo(decoder, self._raw))
@@ -554,9 +562,9 @@ def only_plain(extensions: Mapping[str, object]) -> dict[str, object]:
 
 
 def is_known(encoding: str) -> bool:
-    """Whether Python can decode text with it."""
+    """Whether it is a charset, and Python can decode text with it."""
     try:
         b"a".decode(encoding, "replace")  # not b"": for that no codec is asked
+        return codecs.lookup(encoding).name.replace("_", "-") not in NO_CHARSETS
     except (LookupError, ValueError):
         return False
-    return True

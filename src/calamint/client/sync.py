@@ -6,7 +6,18 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import final
 
-from calamint.client.base import DRAINED, Auth, BaseClient, Beginning, Settled, caller, explain, note
+from calamint.client.base import (
+    DRAINED,
+    Auth,
+    BaseClient,
+    Beginning,
+    Settled,
+    asks_for_a_tunnel,
+    caller,
+    explain,
+    is_tunnel,
+    note,
+)
 from calamint.client.codings import LIMITS as CODING_LIMITS
 from calamint.client.codings import CodingLimits
 from calamint.client.content import AsyncPieces, FilePieces, Form, Params, Pieces, RequestContent
@@ -126,6 +137,9 @@ class Client(BaseClient):
                     if leads:
                         response.next_request = self._next_request(request, response)
                     if not stream:
+                        if is_tunnel(request, response) and not response.is_closed:
+                            response.close()  # nobody will speak through it
+                            response._raw = b""
                         response.read()  # its codings are undone here, and not in whatever asks for it first
                     return response
                 try:
@@ -134,7 +148,7 @@ class Client(BaseClient):
                     drain(response)
                 history.append(response)
         except CalamintError as error:
-            explain(error, request, limits.timeout)
+            explain(error, request, limits.timeout, self._choose_proxy(request.url))
             raise
 
     def _send_once(self, request: Request, limits: Settled, stream: bool) -> Response:
@@ -169,10 +183,10 @@ class Client(BaseClient):
                 proxy=self._choose_proxy(request.url),
                 server_hostname=self._certified(request),
             )
-            if stream or self._coding_limits.total is not None:
+            if stream or self._coding_limits.total is not None or asks_for_a_tunnel(request):
                 call.words = f"{call.words}, streamed at {caller()}"
-                return Stream(call, parts, request, timeout).begin(self, began)
-            arrived = call.response() if parts is None else Stream(call, parts, request, timeout).whole()
+                return Stream(call, parts, request, limits).begin(self, began)
+            arrived = call.response() if parts is None else Stream(call, parts, request, limits).whole()
             return self._whole(request, arrived, call.protocol, began)
         except BaseException:
             if call is not None:
@@ -448,10 +462,10 @@ class Client(BaseClient):
 class Stream:
     """A call whose content goes out, where it comes in pieces, while its response comes: to be iterated over, or whole."""
 
-    def __init__(self, call: Call, parts: Pieces | FilePieces | None, request: Request, timeout: Timeout) -> None:
+    def __init__(self, call: Call, parts: Pieces | FilePieces | None, request: Request, limits: Settled) -> None:
         self._call = call
         self._request = request
-        self._timeout = timeout
+        self._timeout = limits.timeout
         self._events: list[Event] = []
         self._trailers = Headers()
         self._pieces = None if parts is None else parts.__iter__()
@@ -487,6 +501,9 @@ class Stream:
                 elif events := self._call.receive_ready():
                     self._pieces, pieces = pieces, None
                     return events
+        except BaseException:
+            self._call.cancel()  # before what makes the content ends, which may take its time
+            raise
         finally:
             if pieces is not None:
                 pieces.close()
@@ -513,13 +530,17 @@ class Stream:
 
 
 def drain(response: Response) -> None:
-    """Reads the content of a redirect, which nobody wants, as far as that lets its connection be used again."""
+    """Reads the content of a redirect, as far as that lets its connection be used again; all of it is kept for `history`."""
     if response.is_closed:
         return
+    pieces: list[bytes] = []
     try:
-        for _ in response.iter_raw():
+        for piece in response.iter_raw():
+            pieces.append(piece)
             if response.num_bytes_downloaded > DRAINED:
                 break
+        else:
+            response._raw = b"".join(pieces)
     except TransportError:
         pass
     finally:

@@ -23,10 +23,11 @@ class Timeout:
     """The limits of a request, in seconds; None for no limit.
 
     `Timeout(5)`, like `timeout=5`, is `total=5`: all of it, from the call to the last byte of the response, redirects
-    included. The others bound what happens meanwhile: `pool` in the queue for a slot; `connect` for DNS, TCP, TLS and
-    proxies; `write` without progress while content is unsent; `head` from the last byte of the request to the final
-    response's head, begun again by an interim response; `idle` of silence within a response; `reader` in which content
-    waits unread; `expect` for 100 (Continue). `read` stands for `head` and `idle`. `timeout=None` sets no limit at all.
+    included. The others bound what happens meanwhile: `pool` in the queue for a slot (never raised while a connection is
+    made for the request); `connect` for DNS, TCP, TLS and proxies; `write` without progress while content is unsent; `head`
+    from the last byte of the request to the final response's head, begun again by an interim response; `idle` of silence
+    within a response; `reader` in which content waits unread; `expect` for 100 (Continue). `read` stands for `head` and
+    `idle`. `timeout=None` sets no limit at all.
     """
 
     __slots__ = ("total", "connect", "pool", "clocks")
@@ -78,7 +79,7 @@ def parts(timeout: Timeout) -> tuple[float | None, ...]:
 def limit(name: str, seconds: float | None) -> float | None:
     """The seconds, None for no limit. Raises TypeError and ValueError, naming the parameter."""
     if seconds is not None and not isinstance(seconds, int | float):
-        raise TypeError(f"{name}={seconds!r}: write seconds, None for no limit, or a Timeout")
+        raise TypeError(f"{name}={seconds!r}: write seconds, None for no limit, or a calamint.Timeout")
     return None if check_seconds(name, seconds) == INFINITY else seconds
 
 

@@ -1,6 +1,7 @@
 """URLs as callers write and read them: absolute or relative, joined, with parameters."""
 
-from typing import final
+import re
+from typing import Final, final
 from urllib.parse import unquote, urljoin
 
 from calamint.client.content import Params, encode_params
@@ -9,12 +10,14 @@ from calamint.core.url import DEFAULT_PORTS
 from calamint.core.url import URL as Parsed
 from calamint.net.dial import read_url
 
+ABSOLUTE: Final = re.compile(r"[^/?#]*://")  # another URL may stand within a path, a query or a fragment
+
 
 @final
 class URL:
     """An absolute http or https URL, never changed. `str(url)` is what it was made from, percent-encoded where it must be.
 
-    Raises InvalidURL and UnsupportedProtocol.
+    Raises InvalidURL, UnsupportedProtocol, and TypeError for what is neither text nor a URL.
     """
 
     __slots__ = ("parsed",)
@@ -22,6 +25,8 @@ class URL:
     def __init__(self, url: "str | URL | Parsed", params: Params | None = None) -> None:
         """`params`: appended to the query, if it has one."""
         parsed = url.parsed if isinstance(url, URL) else read_url(url) if isinstance(url, str) else url
+        if not isinstance(parsed, Parsed):
+            raise TypeError(f"a URL is of type {type(url).__name__}: give text, or a calamint.URL")
         query = encode_params(params)
         if query:
             joint = "&" if "?" in parsed.target else "?"
@@ -119,7 +124,7 @@ def write(parsed: Parsed) -> str:
 
 def merge(base: str, url: str) -> str:
     """A client's `base_url` with what a request says; an absolute URL stands alone, anything else goes below the base."""
-    if not base or "://" in url.partition("?")[0]:
+    if not base or ABSOLUTE.match(url):
         return url
     if not url or url.startswith("?"):
         return base + url

@@ -4,7 +4,7 @@ What the peer does never raises in the core: it becomes a `Failure`, a value ins
 exception of it with `to_exception`. What the caller does wrong raises `LocalProtocolError` and changes nothing.
 """
 
-from typing import ClassVar, Final, final
+from typing import ClassVar, Final, Protocol, final
 
 from calamint.core.value import Fields, Value
 
@@ -45,6 +45,21 @@ ERROR_NAMES: Final = (
 def error_name(code: int) -> str:
     """The name of an HTTP/2 error code; unknown codes have no special meaning and are shown in hex (RFC 9113 §7)."""
     return ERROR_NAMES[code] if 0 <= code < len(ERROR_NAMES) else f"error code {code:#x}"
+
+
+class Asked(Protocol):
+    """A client's request, as an error shows it."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def url(self) -> object: ...  # its text is the URL
+
+
+class Described(Protocol):
+    """A snapshot, of a connection or of a pool."""
+
+    def describe(self) -> str: ...
 
 
 class CalamintError(Exception):
@@ -88,7 +103,7 @@ class TooManyRedirects(CalamintError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.request: object | None = None
+        self.request: Asked | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self.args, {"request": self.request}
@@ -99,7 +114,7 @@ class DecodingError(CalamintError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.request: object | None = None
+        self.request: Asked | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self.args, {"request": self.request}
@@ -123,15 +138,15 @@ class TransportError(CalamintError):
         self.code: int | None = code
         self.attempts: int = 1
         self.last_stream_id: int = -1
-        self.snapshot: object | None = None
-        self.request: object | None = None
+        self.snapshot: Described | None = None
+        self.request: Asked | None = None
 
     def __str__(self) -> str:
         return self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {"attempts": self.attempts, "last_stream_id": self.last_stream_id, "snapshot": self.snapshot}
-        state |= {"request": self.request}
+        state: dict[str, object] = {"attempts": self.attempts, "last_stream_id": self.last_stream_id}
+        state |= {"snapshot": self.snapshot, "request": self.request}
         return type(self), (self.message, self.unprocessed, self.ref, self.code), state
 
 
@@ -202,8 +217,8 @@ class ProxyError(TransportError):
         self.fields: Fields = ()
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {"attempts": self.attempts, "last_stream_id": self.last_stream_id, "snapshot": self.snapshot}
-        state |= {"request": self.request, "status": self.status, "fields": self.fields}
+        state: dict[str, object] = {"attempts": self.attempts, "last_stream_id": self.last_stream_id}
+        state |= {"snapshot": self.snapshot, "request": self.request, "status": self.status, "fields": self.fields}
         return type(self), (self.message, self.unprocessed, self.ref, self.code), state
 
 

@@ -455,9 +455,8 @@ class Exchange(Value):
         if name == "total":
             kind = "DeadlineExceeded"
             last = f"the peer was last heard of {now - heard:.2f} s ago" if heard > NEVER else "the peer never answered"
-            allowed = f"(total={round(self.deadline - self.opened_at, 3):.10g})"
             advice = "to bound silence instead of the whole, set the idle clock"
-            text = f"{now - self.opened_at:.2f} s in all {allowed}, {last}; {advice}"
+            text = f"its deadline (total) came {now - self.opened_at:.2f} s after it was sent, {last}; {advice}"
         elif name == "write" and self.upload is not None:
             kind = "WriteTimeout"
             stuck = f"{self.upload.queued} bytes of content unsent" if self.upload.queued else "the end of its content"

@@ -11,8 +11,8 @@ from typing import Final
 from calamint.core import verbs
 from calamint.core.errors import HTTP_1_1_REQUIRED, NO_ERROR, Failure, LocalProtocolError
 from calamint.core.events import Event, InterimReceived, RequestFailed, ResponseEnded, ResponseReceived
-from calamint.core.exchange import CLOCKS, Clocks, Settings, check_seconds
-from calamint.core.fields import check_fields, check_method, check_target, find_keepalive, find_length
+from calamint.core.exchange import CLOCKS, Clocks, check_seconds
+from calamint.core.fields import find_keepalive
 from calamint.core.http1_state import IDEMPOTENT
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import (
@@ -33,9 +33,14 @@ from calamint.core.pool_state import (
     Site,
     Write,
     as_known,
+    check,
+    keeping,
 )
 from calamint.core.pool_view import (
+    carriers,
     count_output,
+    due,
+    holders,
     name,
     snapshot,
     tell_connection,
@@ -48,14 +53,14 @@ from calamint.core.snapshot import Snapshot
 from calamint.core.value import INFINITY, Fields
 
 ATTEMPTS: Final = 2  # a request that was not processed is tried once more, and no more
-SURPLUS: Final = (
-    1.0  # seconds for which an idle connection above max_keepalive_connections is kept: a burst may want it again
-)
+ABANDONED: Final = 10.0  # seconds that a dial has at most when nobody waits for it any more
+SURPLUS: Final = 1.0  # seconds that an idle connection above max_keepalive_connections is kept: a burst may want it
+REMEMBERED: Final = 256  # origins, those in use included, above which nothing learnt is kept
 RETRY: Final = 1.0  # seconds after a dial that failed until the next, where other connections serve meanwhile
 
 
 def finish(pool: Pool, now: float) -> list[Action]:
-    """The end of every verb: whoever was kept from dialling by what is gone now may; the actions since the last verb."""
+    """The end of every verb: whoever was kept from dialling by what is gone now may; the actions since the last."""
     while pool.freed:
         pool.freed = False
         served: set[Key] = set()
@@ -89,9 +94,9 @@ def submit(
 ) -> tuple[int, list[Action]]:
     """A request, on a connection that has room or as soon as one has; its ticket, and what to do now.
 
-    `deadline`: when it must be over; `queue`: seconds that it may wait for a slot; `connect`: seconds for a dial that it
-    causes. The rest as in `verbs.request`. Raises LocalProtocolError for what may not be sent, and
-    ValueError for seconds that are none; then nothing has changed.
+    `deadline`: when it must be over; `queue`: seconds that it may wait for a slot, except that it is not given up while a
+    connection is made for it; `connect`: seconds for a dial that it causes or joins. The rest as in `verbs.request`. Raises
+    LocalProtocolError for what may not be sent, and ValueError for seconds that are none; then nothing has changed.
     """
     if pool.closing_at < INFINITY:
         raise LocalProtocolError("the pool is closing: it takes no new requests")
@@ -113,14 +118,6 @@ def submit(
     pool.jobs[ticket] = job
     pool.counts[REQUESTS] += 1
     return ticket, finish(pool, now)
-
-
-def check(method: str, target: str, fields: Fields, protocol: str, key: Key) -> None:
-    """Raises LocalProtocolError for what no connection would take, before anything waits."""
-    check_method(method)
-    check_target("GET" if protocol else method, target, key.protocols == (H1,))
-    check_fields(fields)
-    find_length(fields)
 
 
 def send_data(
@@ -184,29 +181,23 @@ def close(pool: Pool, now: float, grace: float = 0.0) -> list[Action]:
 
 def connected(pool: Pool, id: int, protocol: str, now: float) -> list[Action]:
     """A dial has come through, and the peer speaks this."""
-    dial = pool.dials.pop(id, None)
+    dial = pool.dials.get(id)
     if dial is None:
         return [Shut(id)]
     site = pool.sites[dial.key]
+    value, data = verbs.connect(protocol, dial.key.origin, keeping(pool.settings, site.keepalive), now)
+    del pool.dials[id]
     site.dials.discard(id)
     site.speaks = protocol
-    value, data = verbs.connect(protocol, dial.key.origin, keeping(pool.settings, site.keepalive), now)
     held = Held(id, dial.key, value, pool.limits.keepalive_expiry, now)
     tell_dial(pool, dial, protocol, now)
     pool.held[id] = held
     site.held[id] = held
     write(pool, held, data)
     settle(pool, held, now)
+    if site.waiting:  # whom it did not serve, and whose time in the queue may be over
+        pool.wake = min(pool.wake, now)
     return finish(pool, now)
-
-
-def keeping(settings: Settings, keepalive: float) -> Settings:
-    """The same settings with this keepalive."""
-    if keepalive == settings.keepalive:
-        return settings
-    parts = [getattr(settings, name) for name in settings.__match_args__]
-    parts[settings.__match_args__.index("keepalive")] = keepalive
-    return Settings(*parts)
 
 
 def dial_failed(pool: Pool, id: int, failure: Failure, now: float) -> list[Action]:
@@ -230,7 +221,7 @@ def give_up(pool: Pool, dial: Dial, failure: Failure, now: float) -> None:
             fail(pool, job, Failure(failure.kind, failure.code, words, 0, True, -1, failure.clock, *more), now)
     elif site.waiting:  # they wait for what there is, and for another try, which is not made at once
         site.retry_at = now + RETRY
-        pool.wake = min(pool.wake, site.retry_at)
+        pool.wake = min(pool.wake, now)  # nobody is carried by this dial any more
 
 
 def forget(pool: Pool, dial: Dial) -> Site:
@@ -297,18 +288,19 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
     """Ends what has taken too long: requests that run or wait, dials, idle connections; harmless when it comes early."""
     if now < pool.wake:
         return []
-    pool.wake = INFINITY if pool.closing_at <= now else pool.closing_at
     for dial in list(pool.dials.values()):
         if dial.deadline <= now:
-            what = f"no connection to {name(dial.key)} within the connect limit"
+            what = f"no connection to {name(dial.key)} after {now - dial.since:.2f} s (connect)"
             give_up(pool, dial, Failure("ConnectTimeout", -1, what, 0, True, -1, "connect"), now)
-        else:
-            pool.wake = min(pool.wake, dial.deadline)
+    pool.wake = INFINITY if pool.closing_at <= now else pool.closing_at
+    carried = carriers(pool)
+    pool.wake = min([pool.wake, *[dial.deadline for dial in pool.dials.values()]])
     for job in list(pool.waiting.values()):
-        if job.until <= now:
-            expire(pool, job, now)
+        until = due(pool, job, carried.get(job.ticket))
+        if until <= now:
+            expire(pool, job, job.ticket in carried, now)
         else:
-            pool.wake = min(pool.wake, job.until)
+            pool.wake = min(pool.wake, until)
     for held in list(pool.held.values()):
         if held.id in pool.held:  # it may have had to give way meanwhile
             before = held.value
@@ -322,18 +314,18 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
     return finish(pool, now)
 
 
-def expire(pool: Pool, job: Job, now: float) -> None:
+def expire(pool: Pool, job: Job, carried: bool, now: float) -> None:
     """A request has waited long enough: PoolTimeout says who holds the slots."""
-    waited = f"{job.method} {job.target}: {now - job.since:.2f} s in the queue for a slot"
+    what, waited = f"{job.method} {job.target}", now - job.since
     if job.deadline <= now:
-        fail(pool, job, Failure("DeadlineExceeded", -1, f"{waited} until its deadline", 0, True, -1, "total"), now)
-        return
-    site = pool.sites[job.key]
-    jobs = [other for held in site.held.values() for other in held.jobs.values()]
-    holders = [f"{other.method} {other.target} for {now - other.since:.2f} s" for other in jobs]
-    shown = "; ".join(holders[:10]) or "nobody: no connection could be made"
-    words = f"{waited} (pool={job.queue:.10g}), {len(holders)} taken by: {shown}"
-    fail(pool, job, Failure("PoolTimeout", -1, words, 0, True, -1, "pool"), now, snapshot(pool, now))
+        words = f"{what}: {waited:.2f} s in the queue for a slot until its deadline"
+        fail(pool, job, Failure("DeadlineExceeded", -1, words, 0, True, -1, "total"), now)
+    elif carried:
+        words = f"{what}: no connection to {name(job.key)} after {waited:.2f} s (connect={job.connect:.10g})"
+        fail(pool, job, Failure("ConnectTimeout", -1, words, 0, True, -1, "connect"), now)
+    else:
+        words = f"{what}: {waited:.2f} s in the queue for a slot (pool={job.queue:.10g}), {holders(pool, job.key, now)}"
+        fail(pool, job, Failure("PoolTimeout", -1, words, 0, True, -1, "pool"), now, snapshot(pool, now))
 
 
 # What the pool decides
@@ -345,8 +337,9 @@ def wait(pool: Pool, site: Site, job: Job, again: bool = False) -> None:
     site.waiting[job.ticket] = job
     if again:
         site.waiting = dict(sorted(site.waiting.items()))
+        pool.wake = min(pool.wake, job.since)  # one behind it may have no dial any more
     pool.waiting[job.ticket] = job
-    pool.wake = min(pool.wake, job.until)
+    pool.wake = min(pool.wake, job.until, job.since + job.connect if site.dials else INFINITY)
 
 
 def start(pool: Pool, held: Held, job: Job, now: float) -> None:
@@ -380,7 +373,7 @@ def serve(pool: Pool, site: Site, now: float) -> None:
     """Whoever waits and can be served is: no request waits while a slot is free. Then dial, if somebody still waits."""
     while site.waiting and site.free:
         job = next(iter(site.waiting.values()))
-        unqueue(pool, site, job)
+        unqueue(pool, site, job, now)
         try:
             start(pool, next(reversed(site.free.values())), job, now)
         except LocalProtocolError as mistake:  # this protocol does not take it
@@ -394,6 +387,8 @@ def serve(pool: Pool, site: Site, now: float) -> None:
         site.dials.add(dial.id)
         pool.counts[DIALS] += 1
         pool.wake = min(pool.wake, dial.deadline)
+        if site.speaks != H1:  # it is for all of them
+            pool.wake = min(pool.wake, now + min([job.connect for job in site.waiting.values()]))
         pool.out.append(dial)
 
 
@@ -470,14 +465,16 @@ def report(
 
 def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool) -> bool:
     """Whether it may be sent once more (DESIGN, law 9): only what can be sent again as it was, and only once."""
-    if not job.replay or job.attempts >= ATTEMPTS or not job.end or job.heard or pool.closing_at < INFINITY:
-        return False
-    if failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols:
-        site = pool.sites[held.key]
+    site = pool.sites[held.key]
+    demanded = failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols
+    if demanded:
         site.only_http1 = True
         for other in site.held.values():
             refresh(pool, other)
         pool.wake = min(pool.wake, held.value.now)  # those that are idle go at once
+    if not job.replay or job.attempts >= ATTEMPTS or not job.end or job.heard or pool.closing_at < INFINITY:
+        return False
+    if demanded:
         return True
     if failure.unprocessed:  # but not for ever with a peer that ends each new connection with an error
         return failure.code <= NO_ERROR or failure.kind != "ConnectionTerminated" or held.served > 0
@@ -558,8 +555,8 @@ def drop(pool: Pool, held: Held) -> None:
 
 
 def tidy(pool: Pool, site: Site) -> None:
-    """A site of which nothing is left is forgotten, unless it has taught us something."""
-    learnt = site.only_http1 or site.keepalive != pool.settings.keepalive
+    """A site of which nothing is left is forgotten, unless it has taught us something, and not too many others have."""
+    learnt = (site.only_http1 or site.keepalive != pool.settings.keepalive) and len(pool.sites) <= REMEMBERED
     if not (site.held or site.dials or site.waiting or learnt):
         pool.sites.pop(site.key, None)
 
@@ -571,16 +568,21 @@ def write(pool: Pool, held: Held, data: bytes) -> None:
         count_output(pool, held)
 
 
-def unqueue(pool: Pool, site: Site, job: Job) -> None:
-    """The request no longer waits."""
+def unqueue(pool: Pool, site: Site, job: Job, now: float) -> None:
+    """The request no longer waits; a dial for which nobody waits any more does not hold its place for ever."""
     del site.waiting[job.ticket]
     del pool.waiting[job.ticket]
+    for id in sorted(site.dials)[len(site.waiting) :]:
+        dial = pool.dials[id]
+        if dial.deadline > now + ABANDONED:
+            pool.dials[id] = Dial(id, dial.key, dial.protocols, now + ABANDONED, dial.since)
+            pool.wake = min(pool.wake, now + ABANDONED)
     tidy(pool, site)
 
 
 def fail(pool: Pool, job: Job, failure: Failure, now: float, seen: PoolSnapshot | None = None) -> None:
     """A request that waits ends: nobody acted on it, unless it waits to be tried again."""
-    unqueue(pool, pool.sites[job.key], job)
+    unqueue(pool, pool.sites[job.key], job, now)
     tell_failure(pool, job, failure, now)
     end(pool, job, as_known(job, RequestFailed(0, failure)), now, seen)
 

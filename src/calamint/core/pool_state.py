@@ -6,6 +6,7 @@ from calamint.core import verbs
 from calamint.core.errors import Failure
 from calamint.core.events import Event, RequestFailed
 from calamint.core.exchange import SETTINGS, Clocks, Settings, check_range, check_seconds
+from calamint.core.fields import check_fields, check_method, check_target, find_length
 from calamint.core.snapshot import Snapshot
 from calamint.core.url import Origin
 from calamint.core.value import INFINITY, NEVER, Fields, Value
@@ -292,12 +293,17 @@ class Job:
 
 
 def as_known(job: Job, event: RequestFailed) -> RequestFailed:
-    """Its last attempt may be unprocessed; the request is only if the attempt before was as well."""
+    """What is known of the request, and not of its last attempt alone: whether one before may have been processed, and what
+    it was allowed in all."""
     failure = event.failure
-    if not failure.unprocessed or not job.acted:
+    unprocessed = failure.unprocessed and not job.acted
+    message = failure.message
+    if failure.clock == "total":
+        message += f"; total={round(job.deadline - job.asked_at, 3):.10g}"
+    elif unprocessed == failure.unprocessed:
         return event
-    kind, code, message, ref, last = failure.kind, failure.code, failure.message, failure.ref, failure.last_stream_id
-    return RequestFailed(event.ref, Failure(kind, code, message, ref, False, last, failure.clock))
+    kind, code, ref, last = failure.kind, failure.code, failure.ref, failure.last_stream_id
+    return RequestFailed(event.ref, Failure(kind, code, message, ref, unprocessed, last, failure.clock))
 
 
 @final
@@ -381,3 +387,20 @@ GOAWAYS: Final = 4
 RESETS_SENT: Final = 5
 RESETS_RECEIVED: Final = 6
 STALLS: Final = 7
+
+
+def check(method: str, target: str, fields: Fields, protocol: str, key: Key) -> None:
+    """Raises LocalProtocolError for what no connection would take, before anything waits."""
+    check_method(method)
+    check_target("GET" if protocol else method, target, key.protocols == (H1,))
+    check_fields(fields)
+    find_length(fields)
+
+
+def keeping(settings: Settings, keepalive: float) -> Settings:
+    """The same settings with this keepalive."""
+    if keepalive == settings.keepalive:
+        return settings
+    parts = [getattr(settings, name) for name in settings.__match_args__]
+    parts[settings.__match_args__.index("keepalive")] = keepalive
+    return Settings(*parts)

@@ -1,11 +1,14 @@
 """What can be seen of a pool: its snapshot, its numbers, and what it tells of as it happens."""
 
+from typing import Final
+
 from calamint.core import verbs
 from calamint.core.errors import ENHANCE_YOUR_CALM, Failure
 from calamint.core.events import ConnectionClosed, Event, GoAwayReceived, RequestFailed
 from calamint.core.http2_state import HTTP2Connection
 from calamint.core.pool_state import (
     GOAWAYS,
+    H1,
     RESETS_RECEIVED,
     RESETS_SENT,
     STALLS,
@@ -19,6 +22,9 @@ from calamint.core.pool_state import (
     Stats,
     Waiting,
 )
+from calamint.core.value import INFINITY
+
+SHOWN: Final = 10  # of those who hold slots, in a message
 
 
 def name(key: Key) -> str:
@@ -71,10 +77,56 @@ def connection(pool: Pool, ticket: int) -> int:
     return 0 if job is None else job.id
 
 
+def is_unsent(pool: Pool, id: int, unsent: int) -> bool:
+    """Whether of the request on this HTTP/1.1 connection, which has served others, some of the head is unsent yet.
+
+    `unsent`: bytes of the connection's output that have not left.
+    """
+    held = pool.held.get(id)
+    if held is None or not held.served or isinstance(held.value, HTTP2Connection):
+        return False
+    requests = held.value.requests
+    return bool(requests) and requests[-1].head_offset > held.value.written - unsent
+
+
 def is_dialling(pool: Pool, ticket: int) -> bool:
     """Whether this request waits for a connection that is being made."""
     job = pool.jobs.get(ticket)
     return job is not None and not job.id and bool(pool.sites[job.key].dials)
+
+
+def carriers(pool: Pool) -> dict[int, Dial]:
+    """The dials that waiting requests may hope for, by ticket: for all of a key, or, over HTTP/1.1, each for one."""
+    found: dict[int, Dial] = {}
+    for key in {dial.key for dial in pool.dials.values()}:
+        site = pool.sites[key]
+        dials = [pool.dials[id] for id in sorted(site.dials)]
+        if site.speaks == H1:
+            found.update(zip(site.waiting, dials, strict=False))
+        else:
+            found.update(dict.fromkeys(site.waiting, dials[0]))
+    return found
+
+
+def due(pool: Pool, job: Job, dial: Dial | None) -> float:
+    """When a request that waits has waited long enough; while a connection is made for it, its `connect` clock runs instead.
+
+    Where each dial is for one request, because HTTP/1.1 is spoken, the limit of the dial is that of its request.
+    """
+    if dial is None:
+        return job.until
+    shared = pool.sites[job.key].speaks != H1
+    return min(job.deadline, max(job.since, dial.since) + job.connect if shared else INFINITY)
+
+
+def holders(pool: Pool, key: Key, now: float) -> str:
+    """In words: who holds the slots that a request with this key waits for, or the places that its dial would need."""
+    jobs = [job for held in pool.sites[key].held.values() for job in held.jobs.values()]
+    who = [f"{job.method} {job.target} for {now - job.since:.2f} s" for job in jobs]
+    if len(pool.held) + len(pool.dials) >= pool.limits.max_connections:
+        who += [f"a connection to {name(held.key)}" for held in pool.held.values() if held.key != key]
+        who += [f"a dial to {name(dial.key)} for {now - dial.since:.2f} s" for dial in pool.dials.values()]
+    return f"{len(who)} taken by: {'; '.join(who[:SHOWN]) or 'nobody: no connection has room'}"
 
 
 def count_output(pool: Pool, held: Held) -> None:
@@ -116,7 +168,7 @@ def tell_goaway(pool: Pool, held: Held, event: GoAwayReceived) -> None:
 def tell_closed(pool: Pool, held: Held, event: ConnectionClosed) -> None:
     """A connection is over; where its peer broke HTTP, or is gone, that is worth a warning."""
     failure = event.failure
-    if failure is not None and failure.kind in ("RemoteProtocolError", "ReadTimeout"):
+    if failure is not None and (failure.kind == "RemoteProtocolError" or failure.clock == "ping"):
         pool.out.append(Report("condemned", name(held.key), held.id, 0, failure.message, failure.code))
 
 

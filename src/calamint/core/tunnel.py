@@ -14,6 +14,8 @@ from calamint.core.http1_state import HTTP1Connection
 from calamint.core.url import Origin
 from calamint.core.value import Fields, Value
 
+PROXY_AUTHENTICATION_REQUIRED: Final = 407  # RFC 9110 §15.5.8
+
 
 @final
 class Tunnel(Value):
@@ -67,6 +69,8 @@ def receive(tunnel: Tunnel, data: bytes, now: float) -> tuple[Tunnel, bool, byte
     if head is None or done:
         return tunnel, done, b"".join(through), None
     said = f"the proxy refuses: {head.status} {head.reason.decode('latin-1')}".rstrip()
+    if head.status == PROXY_AUTHENTICATION_REQUIRED:
+        said += "; credentials for it are written http://user:password@proxy"
     return tunnel, False, b"", fail(tunnel, said, head.status, head.fields)
 
 

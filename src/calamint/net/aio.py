@@ -3,6 +3,7 @@
 import asyncio
 import time
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
 
@@ -11,14 +12,14 @@ from calamint.core import pool_view
 from calamint.core.errors import LocalProtocolError, TransportError, UnsupportedProtocol, to_exception
 from calamint.core.events import DataReceived, Event, RequestFailed
 from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
-from calamint.core.pool_state import LIMITS, Key, Limits, PoolSnapshot, Stats
+from calamint.core.pool_state import LIMITS, Limits, PoolSnapshot, Stats
 from calamint.core.pool_state import Pool as CorePool
 from calamint.core.url import URL
 from calamint.core.value import INFINITY
 from calamint.net.aio_desk import Desk, Inbox
-from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.dial import Resolver, SocketOption, look_up, read_url
 from calamint.net.extra import extra
-from calamint.net.proxy import Proxy
+from calamint.net.proxy import Proxy, as_sent
 from calamint.net.response import Headers, Response, assemble, to_fields
 from calamint.net.route import Route, Routes
 from calamint.net.tls import Cert, Verify
@@ -220,8 +221,9 @@ class Pool:
     `limits`: how many connections there may be. `settings`: of each. `http1`, `http2`: what may be spoken; https asks by
     ALPN, http is HTTP/1.1, or HTTP/2 by prior knowledge with `http1=False` (RFC 9113 §3.3). `verify` and `cert`: see
     `calamint.net.tls.make_context`. `resolver`: from host and port to addresses, as socket.getaddrinfo gives them; it may
-    block. `uds`: a Unix domain socket to connect to instead. `local_address`: of this host, to connect from. `tracer`: is
-    told what happens. Raises UnsupportedProtocol.
+    block. `uds`: a Unix domain socket to connect to instead. `local_address`: of this host, to connect from.
+    `socket_options`: for socket.setsockopt, before each socket is connected. `tracer`: is told what happens. Raises
+    UnsupportedProtocol.
 
     `async with` it, or `await aclose()`. Used in another event loop, or in a forked process, it begins anew, with a
     warning in the log, and the calls of before fail.
@@ -239,6 +241,7 @@ class Pool:
         resolver: Resolver = look_up,
         uds: str | None = None,
         local_address: str | None = None,
+        socket_options: Sequence[SocketOption] = (),
         tracer: Tracer | None = None,
     ) -> None:
         self._limits = limits
@@ -246,8 +249,8 @@ class Pool:
         protocols = tuple([name for name, allowed in (("h2", http2), ("http/1.1", http1)) if allowed])
         if not protocols:
             raise UnsupportedProtocol("http1=False and http2=False leave no protocol")
-        route = Route(verify, cert, resolver, uds, local_address)
-        self._routes = Routes(route, {"https": protocols, "http": protocols[-1:]})
+        self._route = Route(verify, cert, resolver, uds, local_address, socket_options=tuple(socket_options))
+        self._protocols = {"https": protocols, "http": protocols[-1:]}
         self._tracer = tracer
         self._urls: dict[str, URL] = {}
         self._desk: Desk | None = None
@@ -286,13 +289,12 @@ class Pool:
         here = self._desk
         if here is None or not here.is_here():
             here = self._begin()
-        key, target = self._find(url, proxy, server_hostname, only_http1)
+        where = self._read(url)
         data = content.encode() if isinstance(content, str) else content
         if data is not None and not isinstance(data, bytes):
             raise TypeError(f"content is {type(data).__name__}, not bytes or str")
-        fields = to_fields(headers)
-        if proxy is not None and self._routes.of(key).forward:
-            fields += proxy.fields
+        target, fields = as_sent(proxy, where, to_fields(headers))
+        key = here.routes.aim(where.origin, proxy, server_hostname, only_http1, here.pool.sites)
         now = time.monotonic()
         deadline = INFINITY if timeout is None else now + timeout
         here.pool.traced = is_wanted(self._tracer)
@@ -347,25 +349,24 @@ class Pool:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
-                "no asyncio event loop is running here: AsyncPool works in asyncio and uvloop, and in no other kind"
+                "no asyncio event loop is running here: calamint works in asyncio and uvloop, and not in trio"
             ) from None
         if self._closed:
             raise LocalProtocolError("the pool is closed: it takes no new requests")
         if self._desk is not None:
             self._desk.leave()
-        self._desk = Desk(loop, CorePool(self._limits, self._settings), self._routes, self._tracer)
+        routes = Routes(self._route, self._protocols)
+        self._desk = Desk(loop, CorePool(self._limits, self._settings), routes, self._tracer)
         return self._desk
 
-    def _find(
-        self, url: str | URL, proxy: Proxy | None, server_hostname: str | None = None, only_http1: bool = False
-    ) -> tuple[Key, str]:
-        """What a connection for it may be shared by, and its target. Raises InvalidURL, UnsupportedProtocol."""
+    def _read(self, url: str | URL) -> URL:
+        """The URL, read before or now. Raises InvalidURL, UnsupportedProtocol."""
         if not isinstance(url, str):
-            return self._routes.aim(url, proxy, server_hostname, only_http1)
+            return url
         known = self._urls.get(url)
         if known is None:
             known = read_url(url)
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
             self._urls[url] = known
-        return self._routes.aim(known, proxy, server_hostname, only_http1)
+        return known

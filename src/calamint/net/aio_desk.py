@@ -267,6 +267,10 @@ class Desk:
             self.paused.add(link)
             link.pause()
 
+    def begins(self, link: Link) -> bool:
+        """Whether what it is to write is a request, on a connection over HTTP/1.1 that has served others."""
+        return link.protocol != "h2" and pool_view.is_unsent(self.pool, link.id, link.unsent())
+
     def flushed(self, link: Link) -> None:
         """The kernel has taken something."""
         unsent = link.unsent()

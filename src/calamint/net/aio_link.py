@@ -30,7 +30,7 @@ from calamint.net.dial import (
 from calamint.net.handshake import Layers, Refused
 from calamint.net.route import Route
 from calamint.net.tls import TLSPipe
-from calamint.net.wire import BULK, SEAL_SIZE, say
+from calamint.net.wire import BULK, SEAL_SIZE, UNASKED, has_come, say
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ class Owner(Protocol):
     def flushed(self, link: "Link") -> None: ...
     def lost(self, link: "Link", clean: bool, reason: str) -> None: ...
     def gone(self, link: "Link") -> None: ...
+    def begins(self, link: "Link") -> bool: ...
 
 
 class Link(asyncio.BufferedProtocol):
@@ -61,7 +62,7 @@ class Link(asyncio.BufferedProtocol):
 
     __slots__ = (
         "owner", "dial", "id", "sock", "tls", "protocol", "leftover", "transport", "made", "fresh", "out", "scheduled", "blocked",
-        "paused", "shut", "over", "reason",
+        "split", "paused", "shut", "over", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,7 @@ class Link(asyncio.BufferedProtocol):
         self.fresh = True  # nothing has been received
         self.out: list[bytes] = []  # what the transport has not been given
         self.scheduled = False  # `flush` runs, or will in this turn or the next
+        self.split = False  # a piece of what was put in has left
         self.blocked = False  # the kernel takes no more for now
         self.paused = False  # nothing is read for now
         self.shut = False  # we have said that nothing more comes
@@ -105,8 +107,10 @@ class Link(asyncio.BufferedProtocol):
         return waiting + self.transport.get_write_buffer_size()
 
     def flush(self) -> None:
-        """Writes as long as the kernel takes all, and the owner has more."""
+        """Writes as long as the kernel takes all, and the owner has more: no request after what is no answer to it."""
         self.scheduled = True
+        if self.out and not self.split and not self.over and self.owner.begins(self) and has_come(self.sock):
+            self.owner.lost(self, False, UNASKED)
         while self.out and not self.blocked and not self.over and not self.transport.is_closing():
             self.write()
             self.owner.flushed(self)
@@ -123,7 +127,8 @@ class Link(asyncio.BufferedProtocol):
                 self.reason = str(error.strerror or error)
                 self.transport.abort()
                 return
-        self.out = [data[len(piece) :]] if len(piece) < len(data) else []
+        self.split = len(piece) < len(data)
+        self.out = [data[len(piece) :]] if self.split else []
         self.transport.write(piece if self.tls is None else self.tls.sealed())
         if self.transport.is_closing():  # it broke, and the piece has not left
             self.out.insert(0, piece)
@@ -299,21 +304,21 @@ class Approach:
         return self.route.overdue(self.dial.key.origin, self.race, self.layers)
 
     async def run(self) -> None:
-        """Makes the connection, and gives it to its owner. Raises Refused, ConnectError."""
+        """Makes the connection, and gives it to its owner. Raises Refused, ConnectError, RemoteProtocolError."""
         owner, dial, route = self.owner, self.dial, self.route
         loop, origin = owner.loop, dial.key.origin
         if route.uds is not None:
-            sock = open_unix(route.uds, time.monotonic() + LONGEST)  # which does not wait
+            sock = open_unix(route.uds, time.monotonic() + LONGEST, route.socket_options)  # which does not wait
             sock.setblocking(False)
             owner.sockets.add(sock)
         else:
             host, port = route.address(origin)
             self.race = Race(host, port, await look_up(loop, host, port, route.resolver))
-            sock = await open_tcp(owner, self.race, route.local_address)
+            sock = await open_tcp(owner, self.race, route)
         try:
             self.layers = layers = route.layers(origin, dial.protocols)
             await shake_hands(loop, sock, layers)
-            protocol = route.spoken(origin, dial.protocols, layers.pipe)
+            protocol = route.spoken(origin, dial.protocols, layers)
         except BaseException:
             discard(owner, sock)
             raise
@@ -375,14 +380,14 @@ def settle(waiter: asyncio.Future[Answer], answer: Answer) -> None:
         waiter.set_result(answer)
 
 
-async def open_tcp(owner: Owner, race: Race, local_address: str | None) -> socket.socket:
+async def open_tcp(owner: Owner, race: Race, route: Route) -> socket.socket:
     """A socket connected to the address that answers first (RFC 8305), the others closed. Raises ConnectError."""
     attempts: dict[asyncio.Task[socket.socket], Address] = {}
     try:
         while True:
             now = time.monotonic()
             while (address := race.begin(now)) is not None:
-                attempts[owner.spawn(attempt(owner, address, local_address))] = address
+                attempts[owner.spawn(attempt(owner, address, route))] = address
             race.check()
             until = race.next_timeout()
             timeout = None if until == INFINITY else max(0.0, until - now)
@@ -402,17 +407,17 @@ async def open_tcp(owner: Owner, race: Race, local_address: str | None) -> socke
             task.add_done_callback(lambda task: undo(owner, task))
 
 
-async def attempt(owner: Owner, address: Address, local_address: str | None) -> socket.socket:
+async def attempt(owner: Owner, address: Address, route: Route) -> socket.socket:
     """One address of a race."""
     family, kind, protocol, _, place = address
     sock = socket.socket(family, kind, protocol)
     owner.sockets.add(sock)
     try:
         sock.setblocking(False)
-        if local_address is not None:
-            sock.bind((local_address, 0))
+        set_options(sock, route.socket_options)
+        if route.local_address is not None:
+            sock.bind((route.local_address, 0))
         await owner.loop.sock_connect(sock, place)
-        set_options(sock)
     except BaseException:
         discard(owner, sock)
         raise

@@ -33,7 +33,7 @@ class Approach:
     def begin(self, now: float, tell: "Callable[[Approach, Answer], None]") -> None:
         """Asks for the addresses; `tell` gets them, at once or in another thread. A Unix domain socket has none."""
         if self.route.uds is not None:
-            self.sock = open_unix(self.route.uds, min(self.dial.deadline, now + LONGEST))
+            self.sock = open_unix(self.route.uds, min(self.dial.deadline, now + LONGEST), self.route.socket_options)
             self.sock.setblocking(False)
         else:
             host, port = self.route.address(self.origin)
@@ -43,7 +43,8 @@ class Approach:
     def hear(self, answer: Answer) -> None:
         """The addresses of the host, or why there are none."""
         host, port = self.route.address(self.origin)
-        self.dialer = Dialer(Race(host, port, found(host, answer)), self.route.local_address)
+        race = Race(host, port, found(host, answer))
+        self.dialer = Dialer(race, self.route.local_address, self.route.socket_options)
 
     def step(self, now: float, ready: Iterable[socket.socket] = ()) -> bool:
         """Goes on as far as that needs no waiting; whether HTTP can begin. Raises Refused, and ConnectError."""
@@ -85,8 +86,9 @@ class Approach:
         return b"" if self.layers is None else self.layers.leftover
 
     def protocol(self) -> str:
-        """What is spoken from here on. Raises ConnectError where it is not what was asked for."""
-        return self.route.spoken(self.origin, self.dial.protocols, self.tls)
+        """What is spoken from here on, when `step` says that HTTP can begin. Raises as `Route.spoken` does."""
+        assert self.layers is not None
+        return self.route.spoken(self.origin, self.dial.protocols, self.layers)
 
     def wants(self) -> dict[socket.socket, int]:
         """The sockets to watch, and what for: events of a selector."""

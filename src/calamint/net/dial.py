@@ -19,11 +19,13 @@ Address = tuple[int, int, int, str, tuple[int | str, ...] | tuple[int, bytes]]  
 Resolver = Callable[[str, int], Sequence[Address]]
 """From host and port to addresses: may block, is called in a thread of its own, and never for what is an address."""
 
+SocketOption = tuple[int, int, int | bytes] | tuple[int, int, None, int]
+"""What socket.setsockopt is called with."""
+
 Answer = Sequence[Address] | Exception
 
 LONGEST: Final = 3600.0  # seconds that a driver waits at a time
 STAGGER: Final = 0.25  # seconds: the "Connection Attempt Delay" of RFC 8305 §5
-NOWHERE: Final[Address] = (0, 0, 0, "", ())
 INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
 
@@ -91,8 +93,8 @@ def ask(resolver: Resolver, host: str, port: int, tell: Callable[[Answer], None]
     """Tells the resolver's answer, or what it raised."""
     answer: Answer
     try:
-        answer = resolver(host, port)
-    except Exception as error:  # UnicodeError too: a label that is empty or too long
+        answer = [(family, kind, number, name, place) for family, kind, number, name, place in resolver(host, port)]
+    except Exception as error:  # UnicodeError too: a label that is empty or too long; and what is no list of addresses
         answer = error
     tell(answer)
 
@@ -162,9 +164,10 @@ class Dialer:
     """A race run on sockets that do not block. Its caller watches `sockets` for becoming writable, and calls `step` then and
     at `next_timeout`."""
 
-    def __init__(self, race: Race, local_address: str | None = None) -> None:
+    def __init__(self, race: Race, local_address: str | None = None, options: Iterable[SocketOption] = ()) -> None:
         self.race = race
         self.local_address = local_address
+        self.options = options
         self.sockets: dict[socket.socket, Address] = {}
 
     def step(self, now: float, ready: Iterable[socket.socket] = ()) -> socket.socket | None:
@@ -177,6 +180,8 @@ class Dialer:
                 if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     sock.close()
                     self.race.lose(address, OSError(error, os.strerror(error)))
+                elif not is_connected(sock):  # what was ready was another one, which had its number before
+                    self.sockets[sock] = address
                 else:
                     return self.win(sock)
             while (following := self.race.begin(now)) is not None:
@@ -195,6 +200,7 @@ class Dialer:
         try:
             sock = socket.socket(family, kind, protocol)
             sock.setblocking(False)
+            set_options(sock, self.options)
             if self.local_address is not None:
                 sock.bind((self.local_address, 0))
             sock.connect(place)
@@ -211,9 +217,6 @@ class Dialer:
 
     def win(self, sock: socket.socket) -> socket.socket:
         """This one is it: those that still run are closed."""
-        self.sockets[sock] = NOWHERE  # until it is handed over, it is closed with them if this fails
-        set_options(sock)
-        del self.sockets[sock]
         self.close()
         return sock
 
@@ -252,12 +255,13 @@ def open_tcp(
     return won
 
 
-def open_unix(path: str, deadline: float) -> socket.socket:
+def open_unix(path: str, deadline: float, options: Iterable[SocketOption] = ()) -> socket.socket:
     """A socket connected to a Unix domain socket. One whose queue is full refuses at once: it cannot be waited for."""
     if not hasattr(socket, "AF_UNIX"):
         raise ConnectError("this system has no Unix domain sockets", unprocessed=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        set_options(sock, options)
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         sock.connect(path)
     except BaseException as error:
@@ -269,10 +273,23 @@ def open_unix(path: str, deadline: float) -> socket.socket:
     return sock
 
 
-def set_options(sock: socket.socket) -> None:
-    """No delay of small writes; TCP keepalive, so that a quiet connection is kept by what stands between."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, number in KEEPALIVE:
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
+def is_connected(sock: socket.socket) -> bool:
+    """Whether its connection has been made."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def set_options(sock: socket.socket, options: Iterable[SocketOption] = ()) -> None:
+    """No delay of small writes; TCP keepalive, so that a quiet connection is kept by what stands between; and then
+    `options`, which have the last word. Raises OSError for one that the system does not take."""
+    if sock.family in INTERNET:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, number in KEEPALIVE:
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
+    for option in options:
+        sock.setsockopt(*option)

@@ -7,15 +7,21 @@ sees one handshake, and then one `TLSPipe`, however many layers of TLS there are
 import ssl
 from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from calamint.core import tunnel
-from calamint.core.errors import CalamintError, ConnectError, Failure, LocalProtocolError
+from calamint.core.errors import CalamintError, ConnectError, Failure, LocalProtocolError, RemoteProtocolError
 from calamint.core.url import Origin
 from calamint.core.value import Fields
 from calamint.net.proxy import Proxy
 from calamint.net.socks import Socks
 from calamint.net.tls import TLSPipe
+
+UNKNOWN_ISSUER: Final = frozenset((2, 18, 19, 20, 21))
+"""OpenSSL's codes for certificates whose issuer it does not know, themselves among them (X509_V_ERR_…)."""
+
+OF_ORIGIN: Final = 'verify="ca.pem", by the command with --cacert ca.pem'
+OF_PROXY: Final = 'Proxy(…, ssl="ca.pem"), by the command with --proxy-cacert ca.pem'
 
 
 class Refused(CalamintError):
@@ -30,7 +36,7 @@ def to_failure(error: BaseException) -> Failure:
     """What a dial has failed of, whatever was raised."""
     if isinstance(error, Refused):
         return error.failure
-    if isinstance(error, ConnectError | LocalProtocolError):
+    if isinstance(error, ConnectError | LocalProtocolError | RemoteProtocolError):
         return Failure(type(error).__name__, -1, str(error), 0, True)
     return Failure("ConnectError", -1, f"{type(error).__name__}: {error}", 0, True)
 
@@ -92,10 +98,11 @@ class Secure:
 
     kind = "ConnectError"
 
-    def __init__(self, pipe: TLSPipe, name: str) -> None:
-        """`name`: of the other end, in words."""
+    def __init__(self, pipe: TLSPipe, name: str, trust: str) -> None:
+        """`name`: of the other end, in words. `trust`: how to trust another CA with it."""
         self.pipe: TLSPipe | None = pipe
         self.tls = pipe
+        self.trust = trust
         self.what = f"TLS with {name}"
         self.done = False
         self.leftover = b""
@@ -121,10 +128,18 @@ class Secure:
             self.done = self.tls.handshake()
         except ssl.SSLError as error:
             self.cause = error
-            return self.fail(str(error.strerror or error))
+            return self.fail(f"{error.strerror or error}{self.advise(error)}")
         if self.done:
             self.leftover = self.tls.open()
         return self.tls.sealed()
+
+    def advise(self, error: ssl.SSLError) -> str:
+        """What to do, where most who come here have to do the same."""
+        if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in UNKNOWN_ISSUER:
+            return f"; a CA of your own is trusted with {self.trust}"
+        if error.reason == "WRONG_VERSION_NUMBER":
+            return "; what came is no TLS: does its URL begin with http://?"
+        return ""
 
     def fail(self, why: str) -> bytes:
         """It will never be made. There may be an alert to send."""
@@ -270,11 +285,11 @@ def stages(proxy: Proxy | None, origin: Origin, tls: TLSPipe | None) -> list[Sta
     found: list[Stage] = []
     if proxy is not None:
         if proxy.origin.scheme == "https":
-            found.append(Secure(proxy.start_tls(), f"the proxy {proxy.origin.authority()}"))
+            found.append(Secure(proxy.start_tls(), f"the proxy {proxy.origin.authority()}", OF_PROXY))
         if proxy.is_socks:
             found.append(Socks(origin.host, origin.port, proxy.auth))
         elif not proxy.forwards(origin):
             found.append(Connect(origin.host, origin.port, proxy.fields))
     if tls is not None:
-        found.append(Secure(tls, origin.authority()))
+        found.append(Secure(tls, origin.authority(), OF_ORIGIN))
     return found

@@ -1,6 +1,6 @@
 """What a pool for threads works with: the core's pool, a selector over all sockets and dials, and what came of each request.
 
-It has no lock: whoever calls it holds the lock of the pool it belongs to, but for `select` and `tell_answer`.
+It has no lock: whoever calls it holds the lock of the pool it belongs to, but for `select`, `tell_answer` and `drop`.
 """
 
 import socket
@@ -35,7 +35,7 @@ Ready = list[tuple[SelectorKey, int]]
 class Box:
     """What has come of one request and has not been taken, or (without a ticket) nothing but somebody who waits."""
 
-    __slots__ = ("hub", "ticket", "events", "unread", "over", "failed", "protocol", "wire")
+    __slots__ = ("hub", "ticket", "events", "unread", "over", "failed", "protocol", "wire", "thread")
 
     def __init__(self, hub: "Hub") -> None:
         self.hub = hub
@@ -46,6 +46,7 @@ class Box:
         self.failed: Deliver | None = None  # what ended it, if that was no response
         self.protocol = ""
         self.wire: Wire | None = None  # what its response came from
+        self.thread = 0  # that waits, or has waited last
 
     def is_stirred(self) -> bool:
         """Whether there is something to take."""
@@ -99,7 +100,7 @@ class Hub:
         self.rung = False
         # Who waits: the leader in the selector, for all; the others each on a lock of their own.
         self.leader: Box | None = None
-        self.thread = 0  # the leader's
+        self.below: Final[list[Box]] = []  # whose lead a handler or a tracer in the same thread has interrupted
         self.asleep = False  # it is in the selector
         self.wakes_at = INFINITY  # … until then
         self.changed = False  # something that it waits for is new to it
@@ -187,6 +188,11 @@ class Hub:
         """See `core.pool.close`."""
         self.carry_out(pool.close(self.core, now, grace), now)
 
+    def drop(self, box: Box) -> None:
+        """Nobody holds its call any more: the next turn cancels it. From anywhere, without the lock."""
+        self.dropped.append(box)
+        self.knock()
+
     def drain(self, now: float) -> None:
         """Cancels what was dropped."""
         while self.dropped:
@@ -217,6 +223,8 @@ class Hub:
                     self.go_on(approach, now)
         if now >= self.core.wake:
             self.carry_out(pool.handle_timeout(self.core, now), now)
+        if self.dropped:
+            self.drain(now)
 
     def look(self, site: Site, now: float) -> None:
         """Reads from the idle connection that the next request would get: it may have been closed, or say what it should not.
@@ -407,9 +415,8 @@ class Hub:
     def tell_answer(self, approach: Approach, answer: Answer) -> None:
         """A lookup is over; in its own thread, without the lock, or at once."""
         self.answers.append((approach, answer))
-        if approach.begun and self.bell is not None:
-            with suppress(OSError):  # the pool may be closed
-                self.bell.send(b"\0")
+        if approach.begun:
+            self.knock()
 
     def take_answers(self, now: float) -> None:
         """Goes on with the dials whose lookups are over."""
@@ -476,8 +483,10 @@ class Hub:
             self.open()
         if condition is not None:
             self.conditions[box] = condition
+        if self.leader is not None and self.leader is not box:
+            self.below.append(self.leader)
         self.leader = box
-        self.thread = threading.get_ident()
+        box.thread = threading.get_ident()
         self.asleep = True
         self.changed = False
         self.wakes_at = min(self.core.wake, now + LONGEST)
@@ -498,6 +507,7 @@ class Hub:
         lock = threading.Lock()
         lock.acquire()
         self.followers[box] = lock
+        box.thread = threading.get_ident()
         if condition is not None:
             self.conditions[box] = condition
         return lock
@@ -512,15 +522,19 @@ class Hub:
             self.changed = True
 
     def leave(self, box: Box) -> None:
-        """This one waits no longer: if it led, another one does."""
+        """This one waits no longer: if it led, another one does. The newest of them, since of two in one thread it is the
+        one that can."""
         self.conditions.pop(box, None)
         self.followers.pop(box, None)
         if self.leader is box:
-            self.asleep = False
-            self.thread = 0
-            self.leader = next(iter(self.followers), None)
-            if self.leader is not None:
-                self.wake(self.leader)
+            self.asleep = bool(self.below)
+            if self.below:
+                self.leader = self.below.pop()
+                self.ring()  # it does not know what has changed
+            else:
+                self.leader = next(reversed(self.followers), None)
+                if self.leader is not None:
+                    self.wake(self.leader)
         if self.leader is None and (self.gone or (self.core.closing_at < INFINITY and not self.channels)):
             self.dispose()
 
@@ -545,6 +559,12 @@ class Hub:
         if self.bell is not None and not self.rung:
             self.rung = True
             with suppress(BlockingIOError):  # it is full of lookups, and so it is heard
+                self.bell.send(b"\0")
+
+    def knock(self) -> None:
+        """The same from anywhere, without the lock."""
+        if self.bell is not None:
+            with suppress(OSError):  # it is full, or the pool is closed
                 self.bell.send(b"\0")
 
     def hush(self) -> None:

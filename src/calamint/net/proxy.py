@@ -33,8 +33,9 @@ class Proxy:
     RFC 1929. `headers`: fields for the proxy alone; SOCKS has none. `ssl`: whom an `https://` proxy is trusted to be, as
     `verify` says it for origins (see `calamint.net.tls.make_context`).
 
-    Raises InvalidURL where the URL is none, or its scheme another one; ValueError where `auth` or `headers` cannot be said or
-    contradict the URL; and ImportError for SOCKS without its extra. Two proxies are equal where a connection may be shared.
+    Raises InvalidURL where the URL is none, or its scheme another one; TypeError where `auth` is no pair; ValueError where
+    `auth` or `headers` cannot be said or contradict the URL; and ImportError for SOCKS without its extra. Two proxies are
+    equal where a connection may be shared.
     """
 
     def __init__(
@@ -47,6 +48,9 @@ class Proxy:
             if auth is not None:
                 raise ValueError("credentials both in the proxy's URL and in auth=: write them once")
             auth = read_userinfo(parsed.userinfo)
+        pair = isinstance(auth, tuple) and len(auth) == 2 and all([isinstance(part, str) for part in auth])
+        if auth is not None and not pair:
+            raise TypeError(f"auth is of type {type(auth).__name__}: give a pair of user and password, both text")
         self.auth: Final = auth
         self.headers: Final = to_fields(headers)
         self.ssl: Final = ssl
@@ -86,6 +90,13 @@ class Proxy:
         return TLSPipe(self._context, self.origin.host)
 
 
+def as_sent(proxy: Proxy | None, url: URL, fields: Fields) -> tuple[str, Fields]:
+    """The target and the fields of a request: a proxy that forwards it is told where to, and what is for the proxy alone."""
+    if proxy is None or not proxy.forwards(url.origin):
+        return url.target, fields
+    return absolute_form(url.origin, url.target), fields + proxy.fields
+
+
 def absolute_form(origin: Origin, target: str) -> str:
     """The target of a request that is forwarded (RFC 9112 §3.2.2); the one of a server as a whole has no path (§3.2.4)."""
     return f"{origin.scheme}://{origin.authority()}{'' if target == '*' else target}"
@@ -93,6 +104,8 @@ def absolute_form(origin: Origin, target: str) -> str:
 
 def read_proxy_url(text: str) -> URL:
     """A proxy's URL. Raises InvalidURL, which shows nothing of its credentials, nor of what may be a part of them."""
+    if not isinstance(text, str):
+        raise TypeError(f"the URL of a proxy is of type {type(text).__name__}: give text")
     scheme, found, rest = text.partition("://")
     if found and scheme.lower() not in PORTS:
         raise InvalidURL(f"the scheme {scheme!r} is none of a proxy: there are {', '.join(PORTS)}")

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from calamint import core
-from calamint.core.errors import CloseError, InvalidURL, StreamClosed, UnsupportedProtocol
+from calamint.core.errors import CloseError, ConnectError, InvalidURL, StreamClosed, UnsupportedProtocol
 from calamint.core.exchange import CLOCKS, SETTINGS
 from calamint.core.value import INFINITY
-from calamint.net.dial import INTERNET, LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, set_options
+from calamint.net.dial import LONGEST, Resolver, look_up, open_tcp, open_unix, read_url, reason, set_options
 from calamint.net.handshake import Layers, stages
 from calamint.net.proxy import Proxy, absolute_form
 from calamint.net.response import Headers, Response, assemble, is_end, to_fields
@@ -100,6 +100,8 @@ class Connection:
         fields = to_fields(headers)
         if self._forwarder is not None:
             target, fields = absolute_form(self._state[0].setup.origin, target), fields + self._forwarder.fields
+        self._check(unprocessed=True)
+        self._look()
         self._check(unprocessed=True)
         value, out, ref = core.request(
             self._state[0], method, target, fields, data, now, end=end, deadline=deadline, clocks=clocks
@@ -249,6 +251,11 @@ class Connection:
         self._settle()
         if self._ended:
             raise CloseError(f"the connection is over: {self._ended}", unprocessed=unprocessed)
+
+    def _look(self) -> None:
+        """Before a request: what has come over HTTP/1.1 while nothing was asked is no answer to it (RFC 9112 §9.2)."""
+        if not core.in_flight(self._state[0]) and core.protocol(self._state[0]) != "h2":
+            self._read()
 
     def _step(self, value: core.Connection, out: bytes, events: Iterable[core.Event]) -> None:
         """A verb's result is recorded, all of it or, if that is interrupted, with a mark."""
@@ -447,8 +454,8 @@ def connect(
     is called with ">" and every piece of output, with "<" and every piece of input, TLS taken off. `resolver`: from host
     and port to addresses, as socket.getaddrinfo gives them. `proxy`: to be reached through it; requests of an http URL are
     sent to an HTTP proxy itself, in absolute form.
-    Raises InvalidURL, UnsupportedProtocol, ConnectError, ConnectTimeout, ProxyError, OSError for a file that cannot be read,
-    and ValueError for a proxy with `uds`.
+    Raises InvalidURL, UnsupportedProtocol, ConnectError, ConnectTimeout, ProxyError, RemoteProtocolError where the peer speaks
+    HTTP/1.1 before it is asked, OSError for a file that cannot be read, and ValueError for a proxy with `uds`.
     """
     origin = read_url(url).origin
     wanted = [name for name, allowed in (("h2", http2), ("http/1.1", http1)) if allowed]
@@ -466,11 +473,11 @@ def connect(
     if sock is None:
         until = min(deadline, time.monotonic() + LONGEST)
         sock = open_unix(uds, until) if uds is not None else open_tcp(*route.address(origin), until, resolver)
-    elif sock.family in INTERNET:
-        set_options(sock)
+    else:
+        take_over(sock)
     try:
         shake_hands(sock, layers, deadline)
-        protocol = route.spoken(origin, wanted, layers.pipe)
+        protocol = route.spoken(origin, wanted, layers)
         value, data = core.connect(protocol, origin, settings, time.monotonic())
         if tap is not None:
             tap(">", data)
@@ -480,6 +487,15 @@ def connect(
         sock.close()
         raise
     return connection
+
+
+def take_over(sock: socket.socket) -> None:
+    """Sets the options of the caller's own socket. Raises ConnectError, and then it is closed."""
+    try:
+        set_options(sock)
+    except OSError as error:
+        sock.close()
+        raise ConnectError(f"the socket that was given is of no use: {reason(error)}", unprocessed=True) from error
 
 
 def make_layers(route: Route, origin: core.Origin, wanted: Sequence[str]) -> Layers:

@@ -5,14 +5,15 @@ all, then takes the lock, reads, lets the clocks run, writes, and puts what came
 when it has what it came for it leaves the lead to another who waits. Between calls nothing happens.
 
 What is changed under the lock is marked. A mark that is found there later was left by an interrupt, a signal's exception
-between two lines: then nothing of it can be trusted, and the pool starts over with nothing.
+between two lines: then nothing of it can be trusted, and the pool starts over with nothing. A signal's handler that has come
+there itself cannot use the pool, and is told so; anywhere else it can.
 """
 
 import os
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, final
@@ -22,14 +23,14 @@ from calamint import core
 from calamint.core import pool_view
 from calamint.core.errors import TransportError, UnsupportedProtocol, to_exception
 from calamint.core.exchange import CLOCKS, SETTINGS, Clocks, Settings
-from calamint.core.pool_state import LIMITS, Key, Limits, PoolSnapshot, Stats
+from calamint.core.pool_state import LIMITS, Limits, PoolSnapshot, Stats
 from calamint.core.pool_state import Pool as CorePool
 from calamint.core.url import URL
 from calamint.core.value import INFINITY, Fields
-from calamint.net.dial import Resolver, look_up, read_url
+from calamint.net.dial import Resolver, SocketOption, look_up, read_url
 from calamint.net.extra import extra
 from calamint.net.hub import Box, Hub, Ready
-from calamint.net.proxy import Proxy
+from calamint.net.proxy import Proxy, as_sent
 from calamint.net.response import Headers, Response, assemble, to_fields
 from calamint.net.route import Route, Routes
 from calamint.net.tls import Cert, Verify
@@ -37,6 +38,10 @@ from calamint.net.trace import Tracer, is_wanted, logger, tell
 from calamint.net.wire import Wire
 
 INTERRUPTED: Final = "an interrupt (a signal?) came between bytes and their record: the pool started over"
+REENTERED: Final = (
+    "the pool was interrupted in the middle of a change, by a signal's handler or a finalizer in the same thread: from there "
+    "it cannot be used"
+)
 FORKED: Final = "the process was forked: its connections belong to the parent"
 KNOWN_URLS: Final = 512  # whose parts a pool remembers
 
@@ -50,8 +55,9 @@ class Pool:
     `limits`: see `calamint.Limits`; `settings`: those of each connection. `http1`, `http2`: what may be spoken; https asks by
     ALPN, http is HTTP/1.1, or HTTP/2 by prior knowledge with `http1=False` (RFC 9113 §3.3). `verify` and `cert`: see
     `calamint.net.tls.make_context`. `resolver`: from host and port to addresses, as socket.getaddrinfo gives them. `uds`: a
-    Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect from. `tracer`: whom to
-    tell what happens. Raises UnsupportedProtocol where no protocol is allowed.
+    Unix domain socket to connect to instead of the host; `local_address`: of this host, to connect from. `socket_options`:
+    for socket.setsockopt, before each socket is connected. `tracer`: whom to tell what happens. Raises UnsupportedProtocol
+    where no protocol is allowed.
 
     After a fork the child's pool starts with nothing, and so does one in which an interrupt has left things half done.
     """
@@ -68,6 +74,7 @@ class Pool:
         resolver: Resolver = look_up,
         uds: str | None = None,
         local_address: str | None = None,
+        socket_options: Sequence[SocketOption] = (),
         tracer: Tracer | None = None,
     ) -> None:
         if not http1 and not http2:
@@ -75,14 +82,14 @@ class Pool:
         self._limits = limits
         self._settings = settings
         both = ("h2", "http/1.1") if http1 and http2 else ("http/1.1",) if http1 else ("h2",)
-        route = Route(verify, cert, resolver, uds, local_address)
-        self._routes = Routes(route, {"https": both, "http": both[-1:]})
+        self._route = Route(verify, cert, resolver, uds, local_address, socket_options=tuple(socket_options))
+        self._protocols: dict[str, tuple[str, ...]] = {"https": both, "http": both[-1:]}
         self._tracer = tracer
-        self._lock = threading.RLock()  # never entered twice, but it knows its owner: see `_cancel`
+        self._lock = threading.RLock()  # never entered twice, but it knows its owner
         self._closed = False
         self._stranger = 0  # in a forked child, until somebody was told: the process that made it
         self._urls: dict[str, URL] = {}
-        self._hub = Hub(CorePool(limits, settings), self._routes)
+        self._hub = self._make_hub()
         pools.add(self)
 
     def request(
@@ -113,13 +120,12 @@ class Pool:
         LocalProtocolError, InvalidURL, UnsupportedProtocol, and ValueError for a proxy where there is `uds`; then nothing has
         changed.
         """
-        key, target = self._find(url, proxy, server_hostname, only_http1)
+        self._check()
+        where = self._read(url)
         data = content.encode() if isinstance(content, str) else content
         if data is not None and not isinstance(data, bytes):
             raise TypeError(f"content is {type(data).__name__}, not bytes or str")
-        fields = to_fields(headers)
-        if proxy is not None and self._routes.of(key).forward:
-            fields += proxy.fields
+        target, fields = as_sent(proxy, where, to_fields(headers))
         if self._stranger:
             self._say_forked()
         box = Box(self._hub)
@@ -129,6 +135,7 @@ class Pool:
                 now = time.monotonic()
                 hub = self._enter()
                 box.hub = hub
+                key = hub.routes.aim(where.origin, proxy, server_hostname, only_http1, hub.core.sites)
                 hub.core.traced = is_wanted(self._tracer)
                 hub.marked = True
                 until = INFINITY if timeout is None else now + timeout
@@ -146,17 +153,20 @@ class Pool:
 
     def snapshot(self) -> PoolSnapshot:
         """Every connection, request and dial at this moment; `print(pool.snapshot().describe())` says who waits for what."""
+        self._check()
         with self._lock:
             return pool_view.snapshot(self._enter().core, time.monotonic())
 
     def stats(self) -> Stats:
         """Numbers at this moment, at no cost."""
+        self._check()
         with self._lock:
             return pool_view.stats(self._enter().core, time.monotonic())
 
     def close(self, grace: float = 0.0) -> None:
         """Takes nothing new, lets what runs end for `grace` seconds, and resets the rest. Waits for no peer but in that time.
         May be called again, with less time for what still runs."""
+        self._check()
         box = Box(self._hub)
         with self._lock:
             hub = self._enter()
@@ -179,8 +189,9 @@ class Pool:
 
     # What calls do
 
-    def _send_data(self, box: Box, data: bytes, end: bool, trailers: Fields) -> bool:
+    def _send_data(self, box: Box, data: bytes, end: bool, trailers: Fields, timeout: float | None) -> bool:
         """See `Call.send_data`."""
+        self._check()
         with self._lock:
             hub = self._enter()
             if box.over:
@@ -193,13 +204,20 @@ class Pool:
         self._tell(hub)
         if waits:
             most = self._settings.stream_window // 2
-            self._wait(
-                Box(hub), lambda: box.over or box.unread > most or not hub.queued(box), True
-            )  # another thread may read
+
+            def may_go_on() -> bool:
+                return box.over or box.unread > most or not hub.queued(box)
+
+            until = INFINITY if timeout is None else time.monotonic() + timeout
+            self._wait(Box(hub), may_go_on, True, until)  # another thread may read
+            with self._lock:
+                if timeout is not None and not may_go_on():
+                    raise TimeoutError(f"content has not left within {timeout} seconds")
         return not box.over
 
     def _consume(self, box: Box, size: int) -> None:
         """Content of the box counts as read."""
+        self._check()
         with self._lock:
             hub = self._enter()
             if box.over:
@@ -213,8 +231,8 @@ class Pool:
     def _cancel(self, box: Box) -> bool:
         """The request of the box is over, and what has come of it is not wanted. Whether that waits for the pool's next turn:
         the garbage collector may come here, by way of a generator that it ends, while this very thread holds the lock."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # typeshed leaves it out; threading.Condition lives on it
-            box.hub.dropped.append(box)
+        if self._is_inside():
+            box.hub.drop(box)
             return True
         with self._lock:
             hub = self._enter()
@@ -227,16 +245,19 @@ class Pool:
 
     def _protocol(self, box: Box) -> str:
         """What the request of the box is spoken in, as far as that is known."""
+        self._check()
         with self._lock:
             return "" if box.over else pool_view.protocol(self._enter().core, box.ticket)
 
     def _is_dialling(self, box: Box) -> bool:
         """Whether the request of the box waits for a connection that is being made."""
+        self._check()
         with self._lock:
             return not box.over and pool_view.is_dialling(self._enter().core, box.ticket)
 
     def _wire(self, box: Box) -> Wire | None:
         """What the request of the box runs on."""
+        self._check()
         with self._lock:
             hub = self._enter()
             channel = None if box.over else hub.channels.get(pool_view.connection(hub.core, box.ticket))
@@ -252,6 +273,7 @@ class Pool:
     ) -> None:
         """Waits until the condition is true, or it is late: as the leader, or until the leader says so. `more`: it is about
         more than what comes into the box. `takes`: content that is there then counts as read."""
+        self._check()
         hub = box.hub
         ready: Ready | None = None
         waits = True
@@ -275,7 +297,7 @@ class Pool:
                     hub.settle()
                     if not waits:
                         ready = None
-                    elif hub.leader in (None, box) or hub.thread == threading.get_ident():
+                    elif hub.leader in (None, box) or hub.leader.thread == threading.get_ident():
                         ready = []
                         seconds = min(hub.lead(box, condition if more else None, now), until - now)
                     else:
@@ -285,8 +307,8 @@ class Pool:
                 if hub.reports:
                     self._tell(hub)
                 elif sleeper is not None:
-                    sleeper.acquire(timeout=-1 if until == INFINITY else max(0.0, until - time.monotonic()))
-                    waits = hub.leader is box or more or not condition()
+                    woken = sleeper.acquire(timeout=-1 if until == INFINITY else max(0.0, until - time.monotonic()))
+                    waits = not woken or hub.leader is box or more or not condition()
                 elif ready is not None:
                     ready = hub.select(seconds)
         except BaseException:
@@ -307,6 +329,15 @@ class Pool:
             box.hub.leave(box)
             box.hub.settle()
 
+    def _is_inside(self) -> bool:
+        """Whether this very thread holds the lock, further up its stack."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # typeshed leaves it out; threading.Condition lives on it
+
+    def _check(self) -> None:
+        """Before the lock is taken: raises RuntimeError where this would be the second time."""
+        if self._is_inside():
+            raise RuntimeError(REENTERED)
+
     # Under the lock
 
     def _enter(self) -> Hub:
@@ -320,26 +351,28 @@ class Pool:
 
     def _start_over(self) -> None:
         """With nothing; closed, if it was."""
-        hub = Hub(CorePool(self._limits, self._settings), self._routes)
+        hub = self._make_hub()
         if self._closed:
             hub.close(time.monotonic(), 0.0)
         self._hub = hub
 
+    def _make_hub(self) -> Hub:
+        """One with nothing."""
+        return Hub(CorePool(self._limits, self._settings), Routes(self._route, self._protocols))
+
     # Without it
 
-    def _find(
-        self, url: str | URL, proxy: Proxy | None, server_hostname: str | None = None, only_http1: bool = False
-    ) -> tuple[Key, str]:
-        """What a request for this URL may share connections with, and its target."""
+    def _read(self, url: str | URL) -> URL:
+        """The URL, read before or now. Raises InvalidURL, UnsupportedProtocol."""
         if not isinstance(url, str):
-            return self._routes.aim(url, proxy, server_hostname, only_http1)
+            return url
         known = self._urls.get(url)
         if known is None:
             known = read_url(url)
             if len(self._urls) >= KNOWN_URLS:
                 self._urls = {}
             self._urls[url] = known
-        return self._routes.aim(known, proxy, server_hostname, only_http1)
+        return known
 
     def _tell(self, hub: Hub) -> None:
         """Reports go out while nothing is locked."""
@@ -357,6 +390,7 @@ class Pool:
         self._lock = threading.RLock()
         hub = self._hub
         hub.leader = None  # no other thread has come along
+        hub.below.clear()
         hub.scrap("ReadError", FORKED)
         self._stranger = self._stranger or os.getppid()
         self._start_over()
@@ -464,13 +498,16 @@ class Call:
         events, box.events = box.events, []
         return assemble(events)
 
-    def send_data(self, data: bytes, *, end: bool = False, trailers: Headers = ()) -> bool:
+    def send_data(
+        self, data: bytes, *, end: bool = False, trailers: Headers = (), timeout: float | None = None
+    ) -> bool:
         """More of the request's content; False where the request is over, and its events say how.
 
         Returns when no more than the output budget waits; reading goes on meanwhile. It does not wait either while half a
-        window of the response is unread: the peer may go on only after the reader does. Raises LocalProtocolError.
+        window of the response is unread: the peer may go on only after the reader does. Raises LocalProtocolError, and
+        TimeoutError when it has waited for `timeout` seconds: the data is given all the same, and the request goes on.
         """
-        return self._pool._send_data(self._box, data, end, to_fields(trailers))
+        return self._pool._send_data(self._box, data, end, to_fields(trailers), timeout)
 
     def cancel(self) -> None:
         """It is not wanted any more: RST_STREAM on HTTP/2; on HTTP/1.1 the connection ends. Never waits. A no-op when over."""
@@ -489,7 +526,7 @@ class Call:
         """Takes no lock, since it may run anywhere: the pool cancels the request on its next turn."""
         box: Box | None = getattr(self, "_box", None)  # none where `__init__` was interrupted
         if box is not None and box.ticket and not box.over and not self._left:
-            box.hub.dropped.append(box)
+            box.hub.drop(box)
             warnings.warn(f"a request was dropped unclosed: {self.words}", ResourceWarning, 2, self)
 
     def _end(self) -> None:

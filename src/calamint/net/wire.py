@@ -16,6 +16,20 @@ BULK: Final = 32 * 1024  # bytes read at once: where so many come, more will
 HAS_POLL: Final = hasattr(select, "poll")  # not on Windows
 
 
+UNASKED: Final = "something came before the request had left, which is no answer to it (RFC 9112 §9.2)"
+
+
+def has_come(sock: socket.socket) -> bool:
+    """Whether there is anything to read, an end or an error included."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 class Waiter:
     """Waits for one socket."""
 

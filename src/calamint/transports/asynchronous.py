@@ -1,6 +1,6 @@
 """The asynchronous transport of httpx and httpx2, but for their base classes. See `blocking`, which it is like."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from types import ModuleType
 from typing import Generic, NamedTuple, TypeVar
 
@@ -9,7 +9,7 @@ from calamint.core.errors import CalamintError
 from calamint.core.events import DataReceived, TrailersReceived
 from calamint.core.exchange import SETTINGS, Settings
 from calamint.net.aio import Call, Pool
-from calamint.net.dial import Resolver, look_up
+from calamint.net.dial import Resolver, SocketOption, look_up
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer
 from calamint.transports.shared import (
@@ -18,12 +18,14 @@ from calamint.transports.shared import (
     RequestLike,
     Trace,
     Translator,
+    Way,
     is_tunnel,
     make_extensions,
     to_library,
     to_limits,
     to_verify,
     told_dial,
+    told_handshakes,
     told_head,
 )
 from calamint.transports.tunnel import AsyncNetworkStream
@@ -59,6 +61,7 @@ class AsynchronousTransport(Generic[C]):
         uds: str | None = None,
         local_address: str | None = None,
         retries: int = 1,
+        socket_options: Sequence[SocketOption] | None = None,
         *,
         resolver: Resolver = look_up,
         settings: Settings = SETTINGS,
@@ -66,8 +69,9 @@ class AsynchronousTransport(Generic[C]):
     ) -> None:
         if retries not in (0, 1):
             raise ValueError(f"retries={retries}: 1, once more what was provably not processed, or 0, nothing")
-        self._translator = Translator(proxy, trust_env, http1)
+        self._translator = Translator(proxy, trust_env, http1, uds)
         self._replay = retries > 0
+        self._way = Way(uds, local_address, tuple(socket_options or ()))
         self.pool = Pool(
             limits=to_limits(limits),
             settings=settings,
@@ -78,6 +82,7 @@ class AsynchronousTransport(Generic[C]):
             resolver=resolver,
             uds=uds,
             local_address=local_address,
+            socket_options=self._way.socket_options,
             tracer=tracer,
         )
 
@@ -88,9 +93,10 @@ class AsynchronousTransport(Generic[C]):
         trace = None if callback is None else Trace(callback, request, self.network)
         try:
             out = self._translator.translate(request)
+            dials = 0 if trace is None else self.pool.stats().dials
             call = self._begin(request, out)
             if trace is not None:
-                beginning = await self._traced(call, out, request, trace)
+                beginning = await self._traced(call, out, request, trace, dials)
             else:
                 if not isinstance(request.stream, self.library.ByteStream):
                     await self._upload(call, request)
@@ -145,18 +151,18 @@ class AsynchronousTransport(Generic[C]):
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()
 
-    async def _traced(self, call: Call, out: Outgoing, request: RequestLike, trace: Trace) -> Beginning:
-        """The beginning of a response, step by step."""
-        if call.is_dialling or (call.is_over and not call.protocol):
+    async def _traced(self, call: Call, out: Outgoing, request: RequestLike, trace: Trace, dials: int) -> Beginning:
+        """The beginning of a response, step by step. `dials`: of the pool, before the request."""
+        fresh = False  # the first of an HTTP/2 connection
+        if call.is_dialling or self.pool.stats().dials > dials:
             stream = AsyncNetworkStream(call, False, self.network)
-            async with trace.astep("connection.connect_tcp", told_dial(out)) as result:
+            async with trace.astep(*told_dial(out, self._way)) as result:
                 await started(call)
                 result["return_value"] = stream
-            if out.url.origin.scheme == "https":
-                told: dict[str, object] = {"server_hostname": out.server_hostname or out.url.origin.host}
-                async with trace.astep("connection.start_tls", told) as result:
+            for handshake in told_handshakes(out, stream):
+                async with trace.astep(*handshake) as result:
                     result["return_value"] = stream
-            if call.protocol == "h2":
+            if fresh := call.protocol == "h2":
                 async with trace.astep("http2.send_connection_init"):
                     pass
         trace.spoken(await started(call))
@@ -167,6 +173,9 @@ class AsynchronousTransport(Generic[C]):
                 await self._upload(call, request)
         async with trace.astep("receive_response_headers") as result:
             beginning = await receive(call)
+            if fresh:  # they came first (RFC 9113 §3.4)
+                async with trace.astep("receive_remote_settings", {}):
+                    pass
             result["return_value"] = told_head(beginning, call.protocol)
         return beginning
 

@@ -1,6 +1,6 @@
 """The blocking transport of httpx and httpx2, but for their base classes: a pool of ours answers their requests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Generic, NamedTuple, TypeVar
@@ -9,7 +9,7 @@ from calamint.client.base import Beginning
 from calamint.core.errors import CalamintError
 from calamint.core.events import DataReceived, TrailersReceived
 from calamint.core.exchange import SETTINGS, Settings
-from calamint.net.dial import Resolver, look_up
+from calamint.net.dial import Resolver, SocketOption, look_up
 from calamint.net.threads import Call, Pool
 from calamint.net.tls import Cert, Verify
 from calamint.net.trace import Tracer
@@ -19,12 +19,14 @@ from calamint.transports.shared import (
     RequestLike,
     Trace,
     Translator,
+    Way,
     is_tunnel,
     make_extensions,
     to_library,
     to_limits,
     to_verify,
     told_dial,
+    told_handshakes,
     told_head,
 )
 from calamint.transports.tunnel import NetworkStream
@@ -60,6 +62,7 @@ class BlockingTransport(Generic[C]):
         uds: str | None = None,
         local_address: str | None = None,
         retries: int = 1,
+        socket_options: Sequence[SocketOption] | None = None,
         *,
         resolver: Resolver = look_up,
         settings: Settings = SETTINGS,
@@ -67,8 +70,9 @@ class BlockingTransport(Generic[C]):
     ) -> None:
         if retries not in (0, 1):
             raise ValueError(f"retries={retries}: 1, once more what was provably not processed, or 0, nothing")
-        self._translator = Translator(proxy, trust_env, http1)
+        self._translator = Translator(proxy, trust_env, http1, uds)
         self._replay = retries > 0
+        self._way = Way(uds, local_address, tuple(socket_options or ()))
         self.pool = Pool(
             limits=to_limits(limits),
             settings=settings,
@@ -79,6 +83,7 @@ class BlockingTransport(Generic[C]):
             resolver=resolver,
             uds=uds,
             local_address=local_address,
+            socket_options=self._way.socket_options,
             tracer=tracer,
         )
 
@@ -88,9 +93,10 @@ class BlockingTransport(Generic[C]):
         with errors(self.library, request):
             trace = None if callback is None else Trace(callback, request, self.network)
             out = self._translator.translate(request)
+            dials = 0 if trace is None else self.pool.stats().dials
             call = self._begin(request, out)
             try:
-                beginning = receive(call) if trace is None else self._traced(call, out, request, trace)
+                beginning = receive(call) if trace is None else self._traced(call, out, request, trace, dials)
                 return self._answer(request, call, beginning, trace)
             except BaseException:
                 call.cancel()
@@ -132,18 +138,18 @@ class BlockingTransport(Generic[C]):
                 raise
         return call
 
-    def _traced(self, call: Call, out: Outgoing, request: RequestLike, trace: Trace) -> Beginning:
-        """The beginning of a response, step by step."""
-        if call.is_dialling or (call.is_over and not call.protocol):
+    def _traced(self, call: Call, out: Outgoing, request: RequestLike, trace: Trace, dials: int) -> Beginning:
+        """The beginning of a response, step by step. `dials`: of the pool, before the request."""
+        fresh = False  # the first of an HTTP/2 connection
+        if call.is_dialling or self.pool.stats().dials > dials:
             stream = NetworkStream(call, False, self.network)
-            with trace.step("connection.connect_tcp", told_dial(out)) as result:
+            with trace.step(*told_dial(out, self._way)) as result:
                 started(call)
                 result["return_value"] = stream
-            if out.url.origin.scheme == "https":
-                told: dict[str, object] = {"server_hostname": out.server_hostname or out.url.origin.host}
-                with trace.step("connection.start_tls", told) as result:
+            for handshake in told_handshakes(out, stream):
+                with trace.step(*handshake) as result:
                     result["return_value"] = stream
-            if call.protocol == "h2":
+            if fresh := call.protocol == "h2":
                 with trace.step("http2.send_connection_init"):
                     pass
         trace.spoken(started(call))
@@ -156,6 +162,9 @@ class BlockingTransport(Generic[C]):
                 upload(call, iter(request.stream))
         with trace.step("receive_response_headers") as result:
             beginning = receive(call)
+            if fresh:  # they came first (RFC 9113 §3.4)
+                with trace.step("receive_remote_settings", {}):
+                    pass
             result["return_value"] = told_head(beginning, call.protocol)
         return beginning
 

@@ -26,8 +26,9 @@ class Transport(BlockingTransport[ByteStream], httpx.BaseTransport):
     `http2` do nothing: they are said here. `verify`: True, a file or directory of CA certificates, an ssl.SSLContext, or
     False. `cert`: a client certificate. `trust_env`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and
     SSL_CERT_DIR count. `limits`: of the library's or of ours. `proxy`: a URL, or a proxy of the library's or of ours.
-    `uds`: a Unix domain socket to connect to; `local_address`: to connect from. `retries`: 1, what was provably not
-    processed is sent once more, or 0. `resolver`, `settings`, `tracer`: as in `calamint.Client`. `pool`: its connections.
+    `uds`: a Unix domain socket to connect to; `local_address`: to connect from; `socket_options`: for socket.setsockopt.
+    `retries`: 1, what was provably not processed is sent once more, or 0. `resolver`, `settings`, `tracer`: as in
+    `calamint.Client`. `pool`: its connections.
 
     Raises OSError where a file cannot be read, InvalidURL for a proxy's URL that is none.
     """

@@ -86,7 +86,7 @@ class Adapter(BaseAdapter):
         self._proxies: dict[str, Proxy] = {}
         self.pools: dict[tuple[Verify, Cert | None], Pool] = {}
         self._retired: set[Pool] = set()  # closed, but for responses that are still being read
-        self._translator = Translator(None, False, http1)
+        self._translator = Translator(http1=http1)
         self._make_pool(True, None)  # raises what is wrong with the options
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ import inspect
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -19,7 +19,7 @@ from calamint.core.exchange import Clocks
 from calamint.core.pool_state import LIMITS, Limits
 from calamint.core.url import URL, Origin
 from calamint.core.value import Fields
-from calamint.net.dial import read_url
+from calamint.net.dial import SocketOption, read_url
 from calamint.net.environment import ProxyMap, proxies_from_environment
 from calamint.net.proxy import Proxy
 from calamint.net.tls import Cert, Verify, make_context
@@ -167,11 +167,16 @@ class Outgoing(NamedTuple):
 class Translator:
     """From a library's requests to what a pool takes."""
 
-    def __init__(self, proxy: object, trust_env: bool, http1: bool) -> None:
+    def __init__(
+        self, proxy: object = None, trust_env: bool = False, http1: bool = True, uds: str | None = None
+    ) -> None:
+        """With `uds` there is a way already, and the environment's proxies are none. Raises ValueError for both."""
         self.proxy: Final = to_proxy(proxy)
         self.http1: Final = http1
         self.proxies: ProxyMap | None = None
-        if self.proxy is None and trust_env:
+        if self.proxy is not None and uds is not None:
+            raise ValueError("uds= and proxy= both say where to connect to: choose one of them")
+        if self.proxy is None and trust_env and uds is None:
             self.proxies = proxies_from_environment(os.environ)
         self.origins: dict[tuple[bytes, bytes, int | None], Origin] = {}
         self.clocks: dict[tuple[object, ...], Clocks] = {}
@@ -361,8 +366,38 @@ def told_head(beginning: Beginning, protocol: str) -> tuple[object, ...]:
     return (head.status, fields) if protocol == "h2" else (b"HTTP/1.1", head.status, head.reason, fields)
 
 
-def told_dial(out: Outgoing) -> dict[str, object]:
-    """What httpcore's `connect_tcp.started` says."""
+class Way(NamedTuple):
+    """How the connections of a transport are made."""
+
+    uds: str | None
+    local_address: str | None
+    socket_options: Sequence[SocketOption]
+
+
+def told_dial(out: Outgoing, way: Way) -> tuple[str, dict[str, object]]:
+    """httpcore's name for the making of a connection, and what it tells of it."""
+    limits = {"timeout": out.connect, "socket_options": way.socket_options or None}
+    if way.uds is not None:
+        return "connection.connect_unix_socket", {"path": way.uds, **limits}
     origin = out.url.origin if out.proxy is None else out.proxy.origin
-    names = {"host": origin.host, "port": origin.port, "local_address": None}
-    return {**names, "timeout": out.connect, "socket_options": None}
+    name = "socks.connect_tcp" if out.proxy is not None and out.proxy.is_socks else "connection.connect_tcp"
+    return name, {"host": origin.host, "port": origin.port, "local_address": way.local_address, **limits}
+
+
+def told_handshakes(out: Outgoing, stream: object) -> list[tuple[str, dict[str, object]]]:
+    """The same for what stands between a connected socket and HTTP."""
+    origin, proxy = out.url.origin, out.proxy
+    steps: list[tuple[str, dict[str, object]]] = []
+    room = "connection"
+    if proxy is not None and proxy.is_socks:
+        room = "socks"
+        asked = {"stream": stream, "host": origin.host, "port": origin.port, "auth": proxy.auth}
+        steps.append(("socks.setup_socks5_connection", asked))
+    elif proxy is not None:
+        room = "proxy"
+        if proxy.origin.scheme == "https":
+            steps.append(("connection.start_tls", {"server_hostname": proxy.origin.host, "timeout": out.connect}))
+    if origin.scheme == "https":
+        name = out.server_hostname or origin.host
+        steps.append((f"{room}.start_tls", {"server_hostname": name, "timeout": out.connect}))
+    return steps

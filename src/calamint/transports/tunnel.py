@@ -74,7 +74,7 @@ class NetworkStream(Stream):
             self._fail("ReadError", error)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Into the tunnel. The request's limit `write` holds, and not `timeout`."""
+        """Into the tunnel. `timeout` in seconds; what was given until then leaves all the same."""
         self._check()
         data = bytes(buffer)
         if self._pipe is not None:
@@ -82,8 +82,10 @@ class NetworkStream(Stream):
                 data = data[self._pipe.seal(data) :]
             data = self._pipe.sealed()
         try:
-            if not self._send(data):
+            if not self._send(data, timeout):
                 self._fail("WriteError", ConnectionError("the tunnel has ended"))
+        except TimeoutError as error:
+            self._fail("WriteTimeout", error)
         except CalamintError as error:
             self._fail("WriteError", error)
 
@@ -123,8 +125,8 @@ class NetworkStream(Stream):
                 return self._take(size)
         return b""
 
-    def _send(self, data: bytes) -> bool:
-        return not data or self._call.send_data(data)
+    def _send(self, data: bytes, timeout: float | None = None) -> bool:
+        return not data or self._call.send_data(data, timeout=timeout)
 
 
 class AsyncNetworkStream(Stream):
@@ -153,7 +155,7 @@ class AsyncNetworkStream(Stream):
             self._fail("ReadError", error)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Into the tunnel. `timeout` in seconds; of what was given until then, some may have left."""
+        """Into the tunnel. `timeout` in seconds; what was given until then leaves all the same."""
         self._check()
         data = bytes(buffer)
         if self._pipe is not None:
