@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 VENVS = ROOT / "build" / "peers"
 PEERS = {"pycurl": "pycurl", "wreq": "wreq", "aiohttp": "aiohttp", "httpx2": "httpx2[http2]", "httpx": "httpx[http2]"}
 OURS = "calamint"
+FLOOR = "bare"  # no client, but the standard library: see `peers.run_bare`
 SLOW = ("httpx", "httpx2")  # who take a tenth of the requests
 GIB = 1024 * 1024 * 1024
 UNIQUE = b"unique\n"
@@ -61,7 +62,7 @@ class Scenario:
 
 MULTIPLEXED = ("calamint-async", "pycurl", "wreq-async", "httpx2-async", "httpx-async")
 BEST = (Target("calamint-async", 0.9),)
-DOWNLOADERS = ("calamint", "calamint-async", "pycurl", "wreq", "wreq-async", "httpx2", "httpx")
+DOWNLOADERS = ("calamint", "calamint-async", FLOOR, "pycurl", "wreq", "wreq-async", "httpx2", "httpx")
 NO_SLOWER = (Target("calamint", 1.15, "pycurl"), Target("calamint-async", 1.15, "pycurl"))
 SCENARIOS = {
     "h2-nghttpd": Scenario(
@@ -105,7 +106,7 @@ def peer_of(client: str) -> str:
 
 def interpreter(peer: str) -> Path:
     """The Python of a peer's virtual environment, which is made if need be. Raises CalledProcessError."""
-    if peer == OURS:
+    if peer in (OURS, FLOOR):
         return Path(sys.executable)
     python = VENVS / peer / "bin" / "python"
     if not (VENVS / peer / "made").exists():
@@ -169,7 +170,7 @@ def measure(
     scenario: Scenario, server: servers.Server, peers: Sequence[str], repeat: int, count: int, core: int
 ) -> dict[str, list[float]]:
     """CPU seconds per request of each client, turn by turn."""
-    clients = [client for client in scenario.clients if peer_of(client) in (OURS, *peers)]
+    clients = [client for client in scenario.clients if peer_of(client) in (OURS, FLOOR, *peers)]
     url, ca_file = server.urls[scenario.url] + scenario.path, str(server.ca_file)
     with ExitStack() as stack:
         runners: dict[str, Runner] = {}
@@ -192,7 +193,7 @@ def ratio(samples: dict[str, list[float]], client: str, other: str) -> float:
 
 def best_peer(samples: dict[str, list[float]]) -> str:
     """The one that takes least, empty where there are none."""
-    peers = [client for client in samples if peer_of(client) != OURS]
+    peers = [client for client in samples if peer_of(client) not in (OURS, FLOOR)]
     return min(peers, key=lambda client: statistics.median(samples[client]), default="")
 
 

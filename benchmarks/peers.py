@@ -11,12 +11,16 @@ import asyncio
 import gc
 import json
 import os
+import socket
 import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+READ_SIZE = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,61 @@ async def run_calamint_async(job: Job) -> None:
                 job.check(response.status_code, sum([len(piece) async for piece in response.aiter_raw()]))
 
         await measure_async(job, stream if job.streamed else get)
+
+
+def run_bare(job: Job) -> None:
+    """No client: the content of one response after the other over HTTP/1.1, read with the standard library's sockets and TLS
+    and thrown away. What Python itself takes, of which no client in Python can take less."""
+    url = urlsplit(job.url)
+    sock = socket.create_connection((str(url.hostname), url.port or 80))
+    buffer = bytearray(READ_SIZE)
+    view = memoryview(buffer)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls: ssl.SSLObject | None = None
+    if url.scheme == "https":
+        tls = ssl.create_default_context(cafile=job.ca_file).wrap_bio(incoming, outgoing, server_hostname=url.hostname)
+
+    def shake_hands() -> None:
+        assert tls is not None
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(65_536))
+        sock.sendall(outgoing.read())
+
+    def read() -> bytes:
+        if tls is None:
+            return sock.recv(READ_SIZE)
+        incoming.write(view[: sock.recv_into(buffer)])
+        pieces: list[bytes] = []
+        try:
+            while piece := tls.read(16 * 1024):
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            pass
+        return b"".join(pieces)
+
+    def one() -> None:
+        request = f"GET {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".encode()
+        if tls is not None:
+            tls.write(request)
+            request = outgoing.read()
+        sock.sendall(request)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += read()
+        head, _, content = data.partition(b"\r\n\r\n")
+        size = len(content)
+        while size < job.size:
+            size += len(read())
+        job.check(int(head.split()[1]), size)
+
+    if tls is not None:
+        shake_hands()
+    measure(one)
 
 
 def run_pycurl(job: Job) -> None:
@@ -281,6 +340,7 @@ async def run_httpx2_async(job: Job) -> None:
 
 CLIENTS: dict[str, Callable[[Job], None]] = {
     "calamint": run_calamint,
+    "bare": run_bare,
     "pycurl": run_pycurl,
     "wreq": run_wreq,
     "httpx2": run_httpx2,

@@ -252,15 +252,16 @@ class Desk:
         self.act(core.connected(self.pool, link.id, link.protocol, time.monotonic()))
 
     def received(self, link: Link, data: bytes) -> None:
-        """Something came. Those who are woken by it may have something to write: it leaves together."""
+        """Something came. Where a response has ended, those who are woken may have the next request: all leave together."""
         if link.fresh:
             link.fresh = False
             self.keep_session(link)
         self.speaker = link
+        running = len(self.inboxes)
         actions = core.received(self.pool, link.id, data, time.monotonic())
         if actions:
             self.act(actions)
-            if not link.over:
+            if len(self.inboxes) < running and not link.over:
                 link.schedule()
         if not link.over and not core.wants_read(self.pool, link.id):
             self.paused.add(link)
