@@ -663,6 +663,20 @@ def test_a_server_that_asks_for_http1_gets_it_from_then_on() -> None:
     assert only.failure(ticket).code == 0xD
 
 
+@pytest.mark.parametrize("heard", [False, True])
+def test_http_1_1_is_remembered_also_where_nothing_is_sent_again(heard: bool) -> None:
+    """But not where a response had begun: then the code makes no sense."""
+    world = World()
+    ticket = world.submit(replay=False)
+    id = world.connect()
+    if heard:
+        world.receive(id, world.peers[id].head(1))
+    world.receive(id, wire.rst_stream(1, 0xD))
+    assert world.failure(ticket).code == 0xD
+    world.submit()
+    assert [dial.protocols for dial in world.dials] == ([] if heard else [("http/1.1",)])
+
+
 @pytest.mark.fault("D4")
 def test_enhance_your_calm_doubles_the_keepalive() -> None:
     world = World(settings=Settings(keepalive=30.0))

@@ -348,7 +348,7 @@ def check_attempts(world: "Driver", action: Deliver) -> None:
 
 def check_failed(world: "Driver", asked: Asked, failure: Failure) -> None:
     line, now = asked.line, world.clock.now
-    if failure.code == HTTP_1_1_REQUIRED and H1 in asked.key.protocols:
+    if failure.code == HTTP_1_1_REQUIRED and H1 in asked.key.protocols and not asked.events:
         world.demands.add(asked.key)
     if failure.unprocessed:
         if any([excuse and not line.never_left for line, excuse in asked.given_up]):

@@ -466,7 +466,7 @@ def report(
 def may_replay(pool: Pool, held: Held, job: Job, failure: Failure, silent: bool) -> bool:
     """Whether it may be sent once more (DESIGN, law 9): only what can be sent again as it was, and only once."""
     site = pool.sites[held.key]
-    demanded = failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols
+    demanded = failure.code == HTTP_1_1_REQUIRED and H1 in held.key.protocols and not job.heard
     if demanded:
         site.only_http1 = True
         for other in site.held.values():
