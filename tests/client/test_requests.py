@@ -358,7 +358,9 @@ def test_a_total_bounds_what_is_read(kind: str, way: str, coding: str, stream: b
     content = os.urandom(8_000_000)
     fields = ((b"content-encoding", b"gzip"),) if coding else ()
     data = gzip.compress(content, 0) if coding else content
-    with ScriptedPeer(lambda r: answer(200, fields, data if r.target == "/large" else gzip.compress(b"ok", mtime=0))) as peer:
+    with ScriptedPeer(
+        lambda r: answer(200, fields, data if r.target == "/large" else gzip.compress(b"ok", mtime=0))
+    ) as peer:
         with open_face(kind, way, coding_limits=CodingLimits(total=100_000)) as face:
             with pytest.raises(calamint.DecodingError, match="total=100000") as caught:
                 face.read(face.send(face.build_request("GET", f"{peer.url}/large"), stream=stream))

@@ -13,7 +13,6 @@ from calamint.client.base import (
     BaseClient,
     Beginning,
     Settled,
-    asks_for_a_tunnel,
     caller,
     explain,
     is_tunnel,
@@ -132,7 +131,8 @@ class AsyncClient(BaseClient):
         try:
             while True:
                 response = await self._send_once(request, limits, stream)
-                response.history = list(history)
+                if history:
+                    response.history = list(history)
                 leads = response.has_redirect_location
                 if not follows or not leads:
                     if leads:
@@ -141,7 +141,10 @@ class AsyncClient(BaseClient):
                         if is_tunnel(request, response) and not response.is_closed:
                             await response.aclose()  # nobody will speak through it
                             response._raw = b""
-                        await response.aread()  # its codings are undone here, and not in whatever asks for it first
+                        if response._is_here:
+                            response.read()  # its codings are undone here, and not in whatever asks for it first
+                        else:
+                            await response.aread()
                     return response
                 try:
                     request = self._follow(request, response, history)
@@ -182,7 +185,7 @@ class AsyncClient(BaseClient):
                 proxy=self._choose_proxy(request.url),
                 server_hostname=self._certified(request),
             )
-            if stream or self._coding_limits.total is not None or asks_for_a_tunnel(request):
+            if stream or self._coding_limits.total is not None or self._asks_for_a_tunnel(request):
                 call.words = f"{call.words}, streamed at {caller()}"
                 return await Stream(call, parts, request, limits).begin(self, began)
             arrived = await (call.response() if parts is None else Stream(call, parts, request, limits).whole())

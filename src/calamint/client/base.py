@@ -31,6 +31,7 @@ from calamint.core.errors import (
 )
 from calamint.core.events import DataReceived, Event, InterimReceived, ResponseReceived, TrailersReceived
 from calamint.core.url import URL as Parsed
+from calamint.core.value import Fields
 from calamint.net.environment import ProxyMap, proxies_from_environment
 from calamint.net.proxy import Proxy
 from calamint.net.response import Response as Arrived
@@ -101,7 +102,8 @@ class BaseClient:
         self._base = check_base(str(base_url))
         self._retries = retries
         self._coding_limits = coding_limits
-        self._timeout = to_timeout(timeout)
+        self.timeout = timeout
+        self._plain: Fields = ()  # of the last request that asks for no tunnel, so that the next with the same is not read
         self._headers = default_headers()
         self._headers.update(headers)
         self._urls: dict[str, URL] = {}
@@ -139,6 +141,7 @@ class BaseClient:
     @timeout.setter
     def timeout(self, timeout: float | Timeout | None) -> None:
         self._timeout = to_timeout(timeout)
+        self._timeless = Settled(self._timeout, None) if self._timeout.total is None else None
 
     def build_request(
         self,
@@ -197,8 +200,10 @@ class BaseClient:
 
     def _limits(self, request: Request) -> Settled:
         """The limits of this request; its time begins now."""
-        said = request.extensions.get("timeout", UNSET)
-        if isinstance(said, Unset):
+        said = request.extensions.get("timeout", UNSET) if request.extensions else UNSET
+        if said is UNSET:
+            if self._timeless is not None:
+                return self._timeless
             timeout = self._timeout
         elif isinstance(said, Mapping):
             timeout = Timeout(**said)
@@ -211,10 +216,19 @@ class BaseClient:
         total = timeout.total
         return Settled(timeout, None if total is None else time.monotonic() + total)
 
+    def _asks_for_a_tunnel(self, request: Request) -> bool:
+        """Whether what it asks for may have no end: a tunnel, or another protocol (RFC 9110 §9.3.6, §7.8)."""
+        fields = request.headers.fields
+        if fields is not self._plain:
+            if any([len(name) == 7 and name.lower() == b"upgrade" for name, _ in fields]):
+                return True
+            self._plain = fields
+        return request.method == "CONNECT"
+
     def _aim(self, request: Request) -> Parsed:
         """Where a request goes; another target may be among its extensions."""
-        parsed, target = request.url.parsed, request.extensions.get("target")
-        if target is None:
+        parsed = request.url.parsed
+        if not request.extensions or (target := request.extensions.get("target")) is None:
             return parsed
         if not isinstance(target, bytes):
             raise TypeError(f"extensions['target'] is of type {type(target).__name__}: give bytes")
@@ -222,8 +236,9 @@ class BaseClient:
 
     def _certified(self, request: Request) -> str | None:
         """The name that the server's certificate must have, where it is not the URL's host."""
-        name = request.extensions.get("sni_hostname")
-        if name is not None and not isinstance(name, str):
+        if not request.extensions or (name := request.extensions.get("sni_hostname")) is None:
+            return None
+        if not isinstance(name, str):
             raise TypeError(f"extensions['sni_hostname'] is of type {type(name).__name__}: give a str")
         return name
 
@@ -335,12 +350,6 @@ def note(trailers: Headers, events: Iterable[Event]) -> list[bytes]:
         elif isinstance(event, TrailersReceived):
             trailers.update(event.fields)
     return pieces
-
-
-def asks_for_a_tunnel(request: Request) -> bool:
-    """Whether what it asks for may have no end: a tunnel, or another protocol (RFC 9110 §9.3.6, §7.8)."""
-    fields = request.headers.fields
-    return request.method == "CONNECT" or any([len(name) == 7 and name.lower() == b"upgrade" for name, _ in fields])
 
 
 def is_tunnel(request: Request, response: Response) -> bool:

@@ -20,7 +20,9 @@ class Headers(MutableMapping[str, str]):
     __slots__ = ("_fields",)
 
     def __init__(self, headers: HeadersInit | None = None) -> None:
-        self._fields: Fields = read_fields(headers)  # what a change replaces, so that it may be shared
+        self._fields: Fields = (
+            headers._fields if isinstance(headers, Headers) else read_fields(headers)
+        )  # what a change replaces, so that it may be shared
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:

@@ -12,7 +12,6 @@ from calamint.client.base import (
     BaseClient,
     Beginning,
     Settled,
-    asks_for_a_tunnel,
     caller,
     explain,
     is_tunnel,
@@ -131,7 +130,8 @@ class Client(BaseClient):
         try:
             while True:
                 response = self._send_once(request, limits, stream)
-                response.history = list(history)
+                if history:
+                    response.history = list(history)
                 leads = response.has_redirect_location
                 if not follows or not leads:
                     if leads:
@@ -183,7 +183,7 @@ class Client(BaseClient):
                 proxy=self._choose_proxy(request.url),
                 server_hostname=self._certified(request),
             )
-            if stream or self._coding_limits.total is not None or asks_for_a_tunnel(request):
+            if stream or self._coding_limits.total is not None or self._asks_for_a_tunnel(request):
                 call.words = f"{call.words}, streamed at {caller()}"
                 return Stream(call, parts, request, limits).begin(self, began)
             arrived = call.response() if parts is None else Stream(call, parts, request, limits).whole()
