@@ -136,6 +136,19 @@ def test_a_deadline_names_what_was_allowed_in_all() -> None:
     assert world.failure(3).message == "GET /: 0.40 s in the queue for a slot until its deadline; total=0.4"
 
 
+def test_a_deadline_leaves_its_dial_to_the_next() -> None:
+    """Whose time in the queue was over before, and at the same moment is not, since a connection is made for it."""
+    world = World()
+    hold(world)
+    first = world.submit(PLAIN, connect=1.0, deadline=1.0)
+    second = world.submit(PLAIN, connect=5.0, queue=0.0)
+    world.pass_time(1.0)
+    assert (world.failure(first).kind, second in world.events, len(world.shut)) == ("DeadlineExceeded", False, 1)
+    world.dials.pop(0)
+    world.connect("http/1.1")
+    assert second not in world.events and not pool_view.stats(world.pool, 1.0).waiting
+
+
 def test_the_connections_of_others_are_named_where_they_take_the_last_place() -> None:
     world = World(Limits(max_connections=2))
     world.submit(B)

@@ -26,5 +26,9 @@ POOL_SEEDS: tuple[tuple[str, int, str], ...] = (
     ("pool_old", 60029520454, "after HTTP_1_1_REQUIRED it went out over another HTTP/2 connection"),
     ("pool_http1", 197495000538, "acted on at first, perhaps, and unprocessed when it had waited again"),
     ("pool_goaway", 99449848666, "a request that was cancelled told of two attempts"),
+    ("pool_all", 914966867427, "one that was tried again took the dial of one behind it, whose timer did not know"),
+    ("pool_all", 205325584234, "a dial was for one, and then for all: whose limit was over by then had no timer"),
+    ("pool_unkind", 955627313304, "HTTP_1_1_REQUIRED after a response had begun was taken for a demand"),
+    ("pool_tight", 573954267224, "a deadline left its dial to the next, which ended at that moment for want of one"),
     ("pool_http1", 97815619155, "acted on at first, perhaps, and unprocessed when the second attempt did not leave"),
 )

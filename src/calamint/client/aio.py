@@ -141,10 +141,7 @@ class AsyncClient(BaseClient):
                         if is_tunnel(request, response) and not response.is_closed:
                             await response.aclose()  # nobody will speak through it
                             response._raw = b""
-                        if response._is_here:
-                            response.read()  # its codings are undone here, and not in whatever asks for it first
-                        else:
-                            await response.aread()
+                        await response.aread()  # its codings are undone here, and not in whatever asks for it first
                     return response
                 try:
                     request = self._follow(request, response, history)

@@ -293,6 +293,8 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
             what = f"no connection to {name(dial.key)} after {now - dial.since:.2f} s (connect)"
             give_up(pool, dial, Failure("ConnectTimeout", -1, what, 0, True, -1, "connect"), now)
     pool.wake = INFINITY if pool.closing_at <= now else pool.closing_at
+    for job in [job for job in pool.waiting.values() if job.deadline <= now]:  # first: others have their dials then
+        expire(pool, job, False, now)
     carried = carriers(pool)
     pool.wake = min([pool.wake, *[dial.deadline for dial in pool.dials.values()]])
     for job in list(pool.waiting.values()):
