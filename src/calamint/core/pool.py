@@ -381,7 +381,7 @@ def serve(pool: Pool, site: Site, now: float) -> None:
         except LocalProtocolError as mistake:  # this protocol does not take it
             end(pool, job, RequestFailed(job.ref, Failure("LocalProtocolError", -1, str(mistake), job.ref)), now)
     while site.waiting and wants_dial(pool, site, now) and make_room(pool, site, now):
-        job = next(iter(site.waiting.values()))
+        job = list(site.waiting.values())[len(site.dials) if site.speaks == H1 else 0]  # the one that it is for
         protocols = (H1,) if site.only_http1 else site.key.protocols
         dial = Dial(pool.next_id, site.key, protocols, now + job.connect, now)
         pool.next_id += 1
