@@ -4,6 +4,8 @@ A driver in memory carries out the actions: a dial is answered by the test, byte
 HTTP/1.1, into a list. After every verb the books are compared (`check_books`).
 """
 
+import sys
+from types import FrameType
 from typing import Final
 
 import pytest
@@ -1024,3 +1026,37 @@ def test_a_cancelled_request_was_sent_once_and_is_not_sent_again(key: Key) -> No
     world.act(actions)
     (told,) = [action for action in actions if isinstance(action, Deliver)]
     assert (told.attempts, world.failure(ticket).kind, world.pool.jobs) == (1, "StreamClosed", {})
+
+
+# Size
+
+
+def count_calls(idle: int) -> int:
+    """How many functions a request calls, and its response, beside so many idle connections of its origin."""
+    pool = Pool(Limits(max_connections=20_000, max_keepalive_connections=20_000), Settings(keepalive=None))
+    for _ in range(idle):
+        _, actions = desk.submit(pool, PLAIN, "GET", "/", (), None, 0.0)
+        (dial,) = [action for action in actions if isinstance(action, Dial)]
+        desk.connected(pool, dial.id, "http/1.1", 0.0)
+    for id in list(pool.held):
+        desk.received(pool, id, HELLO, 0.0)
+    assert len(pool.idle) == idle
+    calls = [0]
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        calls[0] += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        ticket, _ = desk.submit(pool, PLAIN, "GET", "/", (), None, 1.0)
+        desk.received(pool, pool.jobs[ticket].id, HELLO, 1.0)
+    finally:
+        sys.setprofile(None)
+    assert not pool.jobs and len(pool.idle) == idle
+    return calls[0]
+
+
+@pytest.mark.fault("D15")
+def test_a_request_costs_the_same_beside_10_000_idle_connections() -> None:
+    count_calls(10)  # what is remembered between requests is there
+    assert count_calls(10_000) == count_calls(10)
