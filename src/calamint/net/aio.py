@@ -117,7 +117,8 @@ class Call:
         return events
 
     async def response(self) -> Response:
-        """The whole response. Raises what has failed it; cancelled while it waits, it has taken nothing."""
+        """The whole response. A tunnel, which a 101 or the 2xx of a CONNECT opens, has no end of its own: take its events
+        instead. Raises what has failed it; cancelled while it waits, it has taken nothing."""
         inbox = self._inbox
         while not inbox.over:
             if inbox.unread:  # more may come, though the events stay here

@@ -490,7 +490,8 @@ class Call:
         return []
 
     def response(self) -> Response:
-        """All of it. Raises what failed the request, and StreamClosed where some of it has been taken as events."""
+        """All of it. A tunnel, which a 101 or the 2xx of a CONNECT opens, has no end of its own: take its events instead.
+        Raises what failed the request, and StreamClosed where some of it has been taken as events."""
         box = self._box
         while not box.over:
             self._pool._wait(box, box.is_due, takes=True)
