@@ -36,6 +36,16 @@ def test_some_seconds(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGINT to send here")
 def test_an_interrupt_ends_it_in_order() -> None:
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a process begun in the background has it ignored
+    try:
+        interrupt()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt() -> None:
     command = [*COMMAND, "--minutes", "5", "--driver", "asyncio", "--seed", "7"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
