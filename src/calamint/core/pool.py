@@ -290,17 +290,18 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
         return []
     for dial in list(pool.dials.values()):
         if dial.deadline <= now:
-            what = f"no connection to {name(dial.key)} after {now - dial.since:.2f} s (connect)"
+            allowed = round(dial.deadline - dial.since, 3)
+            what = f"no connection to {name(dial.key)} after {now - dial.since:.2f} s (connect={allowed:.10g})"
             give_up(pool, dial, Failure("ConnectTimeout", -1, what, 0, True, -1, "connect"), now)
     pool.wake = INFINITY if pool.closing_at <= now else pool.closing_at
     for job in [job for job in pool.waiting.values() if job.deadline <= now]:  # first: others have their dials then
-        expire(pool, job, False, now)
+        expire(pool, job, None, now)
     carried = carriers(pool)
     pool.wake = min([pool.wake, *[dial.deadline for dial in pool.dials.values()]])
     for job in list(pool.waiting.values()):
         until = due(pool, job, carried.get(job.ticket))
         if until <= now:
-            expire(pool, job, job.ticket in carried, now)
+            expire(pool, job, carried.get(job.ticket), now)
         else:
             pool.wake = min(pool.wake, until)
     for held in list(pool.held.values()):
@@ -316,13 +317,14 @@ def handle_timeout(pool: Pool, now: float) -> list[Action]:
     return finish(pool, now)
 
 
-def expire(pool: Pool, job: Job, carried: bool, now: float) -> None:
+def expire(pool: Pool, job: Job, carrier: Dial | None, now: float) -> None:
     """A request has waited long enough: PoolTimeout says who holds the slots."""
     what, waited = f"{job.method} {job.target}", now - job.since
     if job.deadline <= now:
         words = f"{what}: {waited:.2f} s in the queue for a slot until its deadline"
         fail(pool, job, Failure("DeadlineExceeded", -1, words, 0, True, -1, "total"), now)
-    elif carried:
+    elif carrier is not None:
+        waited = now - max(job.since, carrier.since)
         words = f"{what}: no connection to {name(job.key)} after {waited:.2f} s (connect={job.connect:.10g})"
         fail(pool, job, Failure("ConnectTimeout", -1, words, 0, True, -1, "connect"), now)
     else:
