@@ -99,7 +99,7 @@ class Connection:
                 self.sock.settimeout(0.01)
                 try:
                     if not self.reads:
-                        time.sleep(0.01)
+                        time.sleep(0.01)  # a tick of its own clock, where it may not wait for what comes
                         continue
                     if not (more := self.sock.recv(262_144)):
                         return

@@ -284,7 +284,7 @@ def deadline(http2: bool) -> Measure:
         sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n")
         try:
             for _ in range(20):
-                time.sleep(0.1)
+                time.sleep(0.1)  # what it does: it drips
                 sock.sendall(b"x")
         except OSError:  # the client has gone
             pass
@@ -324,7 +324,7 @@ def early(http2: bool, reset: bool = False) -> Measure:
         while b"\r\n\r\n" not in sock.recv(65_536):
             pass
         sock.sendall(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n")
-        time.sleep(1.0)
+        time.sleep(1.0)  # what it does: it reads nothing more, and closes only then
 
     def measure(column: Column) -> str:
         seen: list[tuple[int, float]] = []
